@@ -1,0 +1,79 @@
+"""MultiNLI by genre (Williams, Nangia & Bowman, NAACL 2018): sentence pairs, three classes, one domain a genre.
+
+Test is dev_matched, dev is 10 % of train by genre and label, as in the Meta-KD paper (section 4.1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.data import splits
+from metakd.data.tables import Row, TableError, write_rows
+from metakd.steps import Step
+
+FIELDS = ("genre", "sentence1", "sentence2", "gold_label")
+
+
+def main(train: Path, dev: Path, out: Path, seed: int = 1) -> None:
+    """Write train.tsv, dev.tsv and test.tsv of MultiNLI.
+
+    Args:
+        train: official JSONL (multinli_1.0_train.jsonl) or GLUE's train.tsv.
+        dev: the matched dev file in either format; it becomes the test table.
+        out: folder for the tables.
+        seed: of the split of train into train and dev.
+    """
+    step = Step(out, {"seed": seed}, {"train": train, "dev": dev})
+    if step.finished():
+        return
+    tables = splits.split(list(read(train, "train")), {"train": 0.9, "dev": 0.1}, seed)
+    genres = {row["domain"] for row in tables["train"]}
+    tables["test"] = [row for row in read(dev, "dev") if row["domain"] in genres]
+    splits.log_sizes(tables)
+    with step.workspace() as folder:
+        for name, chosen in tables.items():
+            write_rows(folder / f"{name}.tsv", chosen)
+
+
+def read(path: Path, source: str) -> Iterator[Row]:
+    """The rows with a gold label; guids are the published pair ids, or else line numbers."""
+    if not path.is_file():
+        raise TableError(path, "no such file")
+    with path.open(encoding="utf-8", newline="\n") as file:
+        lines = read_jsonl(path, file) if path.suffix == ".jsonl" else read_glue(path, file)
+        for number, row in enumerate(lines, 1):
+            for name in FIELDS:
+                if name not in row:
+                    raise TableError(path, "no such field; is this the official JSONL or GLUE's TSV?", number, name)
+            if row["gold_label"] == "-":  # the judges did not agree
+                continue
+            texts = [" ".join(row[name].split()) for name in ("sentence1", "sentence2")]
+            if not all(texts):  # a handful of official rows have an empty hypothesis
+                continue
+            yield {"guid": f"{source}-{row.get('pairID', number)}", "text_a": texts[0], "text_b": texts[1],
+                   "label": row["gold_label"], "domain": row["genre"]}  # fmt: skip
+
+
+def read_jsonl(path: Path, lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise TableError(path, f"is not JSON ({error})", number) from None
+
+
+def read_glue(path: Path, lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    """GLUE's TSV has no quoting: a quotation mark is a character."""
+    header = next(lines, "").rstrip("\r\n").split("\t")
+    for number, line in enumerate(lines, 1):
+        values = line.rstrip("\r\n").split("\t")
+        if len(values) != len(header):
+            raise TableError(path, f"has {len(values)} fields, the header {len(header)}", number)
+        yield dict(zip(header, values, strict=True))
+
+
+if __name__ == "__main__":
+    run(main)

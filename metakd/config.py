@@ -1,0 +1,115 @@
+"""Typed settings of a task and of training. A YAML file fills them, the command line overrides them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from metakd.errors import InputError
+
+
+@dataclass
+class StudentFromTeacher:
+    """A student cut from the teacher.
+
+    Args:
+        layers: how many of the teacher's layers it keeps, chosen uniformly, weights copied.
+    """
+
+    layers: int
+
+
+@dataclass
+class Training:
+    """How any model is trained; what differs by stage (epochs, learning rate) stands in the method file.
+
+    Args:
+        batch_size: rows per optimizer step, over all processes and micro-batches together.
+        micro_batch_size: most rows per process in one forward pass; smaller saves memory, same result.
+        warmup: share of the steps in which the learning rate rises; it then falls linearly to zero.
+        weight_decay: of AdamW, on matrices only.
+        max_grad_norm: gradients are clipped to this norm.
+        seed: of the order of rows, dropout, fresh weights and false domain labels.
+        precision: "auto" is bf16 where the machine computes in it natively, else fp32.
+        checkpoint_seconds: seconds between two checkpoints, from which a killed run goes on.
+    """
+
+    batch_size: int = 32
+    micro_batch_size: int | None = None
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    seed: int = 1
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or (self.micro_batch_size is not None and self.micro_batch_size < 1):
+            raise ValueError("batch_size and micro_batch_size must be at least 1")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
+
+
+@dataclass
+class Task:
+    """One classification task over one or more domains.
+
+    Args:
+        train: training table (TSV, CSV, JSONL or Parquet): guid, text_a, text_b, label, domain[, weight].
+        dev: table that models are chosen on.
+        test: table that evaluation reads, and nothing else does.
+        teacher: pretrained encoder that the teacher starts from: a Hugging Face name or a folder.
+        student: encoder that the student starts from: a name, a folder, or {layers: N} of the teacher.
+        labels: class names in the order of the logits; by default those of the training table, sorted.
+        domains: domain names; by default those of the training table, sorted.
+        max_length: tokens a row is cut to.
+        epochs: epochs by stage name ("teacher", or a stage of the method file) where the task's budget
+            differs from the default.
+        training: how models are trained.
+    """
+
+    train: str
+    dev: str
+    test: str
+    teacher: str
+    student: str | StudentFromTeacher
+    labels: list[str] | None = None
+    domains: list[str] | None = None
+    max_length: int = 128
+    epochs: dict[str, int] = field(default_factory=dict)
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        for name, values in (("labels", self.labels), ("domains", self.domains)):
+            if values is not None and len(set(values)) != len(values):
+                raise ValueError(f"{name} has a name twice: {values}")
+        if self.max_length < 4:
+            raise ValueError(f"max_length is {self.max_length}; a row needs at least 4 tokens")
+
+    def require(self, *tables: str) -> None:
+        """Refuse a table path (by field name) that does not exist."""
+        for name in tables:
+            if not Path(getattr(self, name)).is_file():
+                raise InputError(
+                    f"task.{name}: no file {getattr(self, name)!r}; make it with a script of data_prep/, "
+                    f"or point there with --task.{name}"
+                )
+
+
+@dataclass
+class MetaTeacher:
+    """What makes the teacher a meta-teacher (Pan et al. 2021, section 3.2); each part can be switched off.
+
+    Args:
+        row_weight: "prototype" weighs each row's cross-entropy by its prototype score; "uniform" does not.
+        domain_loss_weight: scale of the domain loss (g1); 0 trains without domain head.
+        false_labels: "paper" draws each row's false domain uniformly from the other domains; "released"
+            permutes the true domains of the batch, so that some stay true.
+        domain_row_weight: "paper" leaves the domain loss unweighted; "released" weighs it like the CE.
+    """
+
+    row_weight: Literal["prototype", "uniform"] = "prototype"
+    domain_loss_weight: float = 0.5
+    false_labels: Literal["paper", "released"] = "paper"
+    domain_row_weight: Literal["paper", "released"] = "paper"
