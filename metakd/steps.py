@@ -78,7 +78,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def package_versions() -> dict[str, str]:
@@ -153,9 +153,7 @@ class Step:
         return done
 
     @contextmanager
-    def workspace(
-        self, main: bool = True, wait_for_everyone: Callable[[], None] = lambda: None
-    ) -> Iterator[Path]:
+    def workspace(self, main: bool = True, wait_for_everyone: Callable[[], None] = lambda: None) -> Iterator[Path]:
         """The place to write to; when the block ends without an error it becomes the output.
 
         Args:
@@ -195,13 +193,13 @@ class Step:
         manifest = {**self.key, "content": content, "versions": package_versions()}
         if self.file:
             self.manifest_path.unlink(missing_ok=True)
-            os.replace(self.partial, self.out)
+            self.partial.replace(self.out)
             write_json(self.manifest_path, manifest)
             return
         write_json(self.partial / MANIFEST, manifest)
         old = self.out.with_name(self.out.name + ".old")
         shutil.rmtree(old, ignore_errors=True)
         if self.out.exists():
-            os.replace(self.out, old)
-        os.replace(self.partial, self.out)
+            self.out.replace(old)
+        self.partial.replace(self.out)
         shutil.rmtree(old, ignore_errors=True)

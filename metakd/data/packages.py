@@ -26,7 +26,17 @@ def download(requirement: str, sha256: str, folder: Path, kind: str) -> Path:
     wanted = folder / "requirement.txt"
     wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n", "utf-8")
     choice = "--only-binary" if kind == "wheel" else "--no-binary"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", choice, ":all:"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        choice,
+        ":all:",
+    ]
     done = subprocess.run([*command, "-r", wanted, "-d", folder], capture_output=True, text=True, check=False)
     for file in folder.iterdir():
         if done.returncode == 0 and file != wanted and file_hash(file) == sha256:

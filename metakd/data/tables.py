@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +38,7 @@ class TableError(InputError):
         super().__init__(f"{path}{place}: {problem}")
 
 
-def read_rows(
-    path: str | Path, labels: list[str] | None = None, domains: list[str] | None = None
-) -> Iterator[Row]:
+def read_rows(path: str | Path, labels: Sequence[str] | None = None, domains: Sequence[str] | None = None) -> Iterator[Row]:
     """Yield the checked rows of a table, in order; `weight` is there if the table has that column.
 
     Args:
@@ -54,14 +52,14 @@ def read_rows(
     seen: set[str] = set()
     weighted = False
     for number, raw in enumerate(_raw_rows(path), 1):
-        row = {name: _text(path, number, name, raw.get(name)) for name in COLUMNS}
+        row: Row = {name: _text(path, number, name, raw.get(name)) for name in COLUMNS}
         for name in REQUIRED:
             if not row[name].strip():
                 raise TableError(path, "is empty; fill it or remove the row", number, name)
         for name, allowed in (("label", labels), ("domain", domains)):
             if allowed is not None and row[name] not in allowed:
                 raise TableError(
-                    path, f"{row[name]!r} is not among the task's {name}s {allowed}"
+                    path, f"{row[name]!r} is not among the task's {name}s {list(allowed)}"
                     f"{nearest(row[name], allowed)}", number, name,
                 )  # fmt: skip
         if row["guid"] in seen:
@@ -105,7 +103,7 @@ def write_rows(path: Path, rows: Iterable[Row], suffix: str | None = None) -> in
         return count
 
 
-def load(path: str | Path, labels: list[str] | None = None, domains: list[str] | None = None) -> Dataset:
+def load(path: str | Path, labels: Sequence[str] | None = None, domains: Sequence[str] | None = None) -> Dataset:
     """The table as a memory-mapped `datasets.Dataset`, made once per content and kept in its cache."""
     import datasets
 
@@ -122,7 +120,12 @@ def load(path: str | Path, labels: list[str] | None = None, domains: list[str] |
         return datasets.Dataset.from_generator(
             _rows_of_content,
             features=datasets.Features(features),
-            gen_kwargs={"path": str(path), "sha256": file_hash(path), "labels": labels, "domains": domains},
+            gen_kwargs={
+                "path": str(path),
+                "sha256": file_hash(path),
+                "labels": labels and tuple(labels),
+                "domains": domains and tuple(domains),
+            },  # lists would be taken for shards
         )
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, InputError):
@@ -148,7 +151,7 @@ def names(path: str | Path) -> tuple[list[str], list[str]]:
 
 
 def _rows_of_content(
-    path: str, sha256: str, labels: list[str] | None, domains: list[str] | None
+    path: str, sha256: str, labels: tuple[str, ...] | None, domains: tuple[str, ...] | None
 ) -> Iterator[Row]:
     """`read_rows`; the hash is an argument so that the cache knows when the file has changed."""
     yield from read_rows(path, labels, domains)
@@ -270,4 +273,3 @@ def _weight(path: Path, row: int, value: Any) -> float:
     if not 0 <= weight < math.inf:
         raise TableError(path, f"{value!r} is not a number from 0 up", row, "weight")
     return weight
-

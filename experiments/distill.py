@@ -1,0 +1,120 @@
+"""Distil a student for one domain, stage by stage, as the method file says (Meta-KD, section 3.3)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.config import Task
+from metakd.errors import InputError, nearest
+from metakd.methods import Method
+from metakd.steps import Step, write_json
+
+
+def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stage: str | None = None) -> None:
+    """Distil a student for one domain; the result is a plain Hugging Face classifier.
+
+    Runs under python or torchrun. The teacher's logits are computed once and kept in TEACHER.logits/.
+
+    Args:
+        task: task file (YAML); any field can be overridden, e.g. --task.student '{layers: 2}'.
+        method: method file (YAML).
+        teacher: folder that train_teacher.py wrote.
+        domain: whose rows the student learns from and is for.
+        out: folder for the student.
+        stage: run this stage alone; let --task.student name the folder of the stage before.
+    """
+    task.require("train", "dev")
+    stages = [s for s in method.stages if stage in (None, s.name)]
+    known = [s.name for s in method.stages]
+    if not stages:
+        raise InputError(f"--stage {stage}: the method's stages are {known}{nearest(str(stage), known)}")
+    for name in task.epochs:
+        if name not in ("teacher", *known):
+            raise InputError(f"task.epochs.{name}: the method's stages are {known}{nearest(name, known)}")
+    inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "teacher": teacher}
+    if isinstance(task.student, str):
+        inputs["student"] = task.student
+    step = Step(out, {"task": task, "method": method, "domain": domain, "stage": stage}, inputs)
+    if step.finished():
+        return
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from metakd.data.encoding import EncodedRows, encode, load_tokenizer
+    from metakd.data.tables import names
+    from metakd.models.classifier import label_names, label_order, load_classifier
+    from metakd.models.folders import ModelInfo, load_domain_head, load_info, save_model
+    from metakd.objectives.distillation import DistillationObjective
+    from metakd.objectives.terms import formula, needs
+    from metakd.training.loop import fit
+    from metakd.training.problems import DistillationProblem
+    from metakd.training.runtime import seed_everything, start
+    from metakd.training.students import bind_method, row_weights, start_student, student_head
+    from metakd.training.teacher_outputs import TeacherViews, cached_logits
+
+    info = load_info(teacher)
+    if info is None:
+        raise InputError(f"--teacher {teacher}: no folder that train_teacher.py wrote")
+    found_labels, _ = names(task.train)
+    labels = task.labels or found_labels
+    if domain not in info.domains:
+        raise InputError(f"--domain {domain}: the teacher knows {info.domains}{nearest(domain, info.domains)}")
+    accelerator = start(task.training.precision)
+    seed_everything(task.training.seed)
+    teacher_model = load_classifier(str(teacher), labels)
+    teacher_tokenizer = load_tokenizer(str(teacher))
+    loaded = load_domain_head(teacher, teacher_model.config.hidden_size)
+    teacher_head = loaded[0].to(accelerator.device) if loaded else None
+    student, tokenizer = start_student(task, teacher_model, teacher_tokenizer)
+    bound = bind_method(method, teacher_model, student, teacher_tokenizer, tokenizer, teacher_head)
+    student_labels = label_names(student.config)
+    order = label_order(label_names(teacher_model.config), student_labels, str(teacher))
+
+    def of_domain(path: str, of: PreTrainedTokenizerBase) -> EncodedRows:
+        rows = encode(path, of, task.max_length, student_labels, info.domains)
+        if not len(rows := rows.of_domain(info.domains.index(domain))):
+            raise InputError(f"{path} has no row of domain {domain!r}")
+        return rows
+
+    rows, dev = of_domain(task.train, tokenizer), of_domain(task.dev, tokenizer)
+    teacher_model.to(accelerator.device)
+    cache = Step(
+        teacher.with_name(f"{teacher.name}.logits") / domain,
+        {"max_length": task.max_length, "domain": domain},
+        {"train": task.train, "teacher": teacher},
+    )
+    logits = cached_logits(cache, teacher_model, of_domain(task.train, teacher_tokenizer), order, accelerator)
+    weights = {s.name: row_weights(s, rows, logits) for s in stages}
+    head = student_head(teacher_head, student)
+    beside: dict[str, nn.Module | None] = {"domain_head": head}
+    with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as folder:
+        history = {}
+        for position, current in enumerate(stages):
+            terms, need = bound[current.name], needs(bound[current.name])[0]
+            accelerator.print(f"{domain}, stage {current.name}: {formula(terms, current.row_weight)}")
+            seed_everything(task.training.seed, position)  # fresh projections, also in a run that goes on
+            objective = DistillationObjective(student, terms, teacher_model.config, head if need.transferable else None)
+            beside[f"projections-{current.name}"] = objective.projections
+            views = TeacherViews(logits, teacher_model, need, teacher_head)
+            problem = DistillationProblem(objective, current, rows, dev, weights[current.name], views, accelerator)
+            epochs = task.epochs.get(current.name, current.epochs)
+            progress = fit(
+                problem,
+                accelerator,
+                epochs,
+                current.learning_rate,
+                task.training,
+                folder / f"training-{current.name}",
+            )
+            history[current.name] = {"epochs": progress.epochs, "best": progress.best}
+        if accelerator.is_main_process:
+            save_model(folder, student, tokenizer, ModelInfo("student", info.domains, task.max_length), beside)
+            write_json(folder / "history.json", history)
+            for current in stages:
+                shutil.rmtree(folder / f"training-{current.name}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,22 @@
+# Sourced by run_all.sh and run_tests.sh: a virtual environment with what a requirements file pins.
+# Makes .venv unless a virtual environment is active; installs only when the file has changed.
+environment() {
+    local requirements=$1
+    if [[ -z ${VIRTUAL_ENV:-} ]]; then
+        if [[ ! -x .venv/bin/python ]]; then
+            "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+                { echo "error: Python 3.10 or newer is needed; name one with PYTHON=/path/to/python3" >&2; return 2; }
+            "${PYTHON:-python3}" -m venv .venv
+        fi
+        # shellcheck disable=SC1091
+        source .venv/bin/activate
+    fi
+    local stamp wanted
+    stamp=$VIRTUAL_ENV/.metakd-$(basename "$(dirname "$PWD/$requirements")")
+    wanted=$(cat requirements.txt "$requirements" pyproject.toml; pwd)
+    if [[ $(cat "$stamp" 2>/dev/null) != "$wanted" ]]; then
+        echo "installing $requirements ..."
+        python -m pip install --quiet --disable-pip-version-check -r "$requirements"
+        echo "$wanted" >"$stamp"
+    fi
+}

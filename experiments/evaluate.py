@@ -1,0 +1,87 @@
+"""Evaluate a model on a test table: per domain and per class, with its size and its agreement with the teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from metakd.cli import run
+from metakd.errors import InputError, nearest
+from metakd.steps import Step, write_json
+
+
+def main(
+    model: Path,
+    table: Path,
+    out: Path,
+    teacher: Path | None = None,
+    domain: str | None = None,
+    max_length: int | None = None,
+) -> None:
+    """Write a model's scores on a table as JSON. Runs under python or torchrun.
+
+    Args:
+        model: folder of a classifier; any Hugging Face folder with label names will do.
+        table: table with labels, usually the test split.
+        out: JSON file.
+        teacher: also score this model on the same rows, and how often the two agree.
+        domain: only rows of this domain.
+        max_length: tokens a row is cut to; by default what the model was trained with.
+    """
+    inputs: dict[str, str | Path] = {"table": table, "model": model}
+    if teacher is not None:
+        inputs["teacher"] = teacher
+    step = Step(out, {"domain": domain, "max_length": max_length}, inputs, file=True)
+    if step.finished():
+        return
+    from metakd.data.tables import names
+    from metakd.training.runtime import start
+
+    _, domains = names(table)
+    if domain is not None and domain not in domains:
+        raise InputError(f"--domain {domain}: {table} has {domains}{nearest(domain, domains)}")
+    accelerator = start()
+    result: dict[str, Any] = {"table": str(table), "domain": domain}
+    result["model"], predicted = score(model, table, domains, domain, max_length, accelerator)
+    if teacher is not None:
+        result["teacher"], expected = score(teacher, table, domains, domain, max_length, accelerator)
+        result["agreement"] = sum(a == b for a, b in zip(predicted, expected, strict=True)) / len(predicted)
+    with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as file:
+        if accelerator.is_main_process:
+            write_json(file, result)
+    for name in ("model", "teacher"):
+        if name in result:
+            accelerator.print(
+                f"{name}: accuracy {result[name]['accuracy']:.4f}, macro-F1 {result[name]['macro_f1']:.4f}"
+            )
+
+
+def score(
+    model: Path, table: Path, domains: list[str], domain: str | None, max_length: int | None, accelerator: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """The scores of one model, and the label that it names for each row."""
+    from metakd.data.encoding import encode, load_tokenizer
+    from metakd.evaluation.metrics import scores_by_domain
+    from metakd.models.classifier import is_classifier, label_names, load_classifier, load_config
+    from metakd.models.folders import load_info
+    from metakd.training.inference import logits_of
+
+    config, info = load_config(str(model)), load_info(model)
+    if not is_classifier(config):
+        raise InputError(f"{model} holds no trained classifier")
+    labels = label_names(config)
+    length = max_length or (info.max_length if info else 128)
+    classifier = load_classifier(str(model), labels).to(accelerator.device)
+    rows = encode(table, load_tokenizer(str(model)), length, labels, domains)
+    if domain is not None:
+        rows = rows.of_domain(domains.index(domain))
+    predicted = logits_of(classifier, rows, accelerator, f"evaluating {model}").argmax(1)
+    scores = scores_by_domain(predicted, rows.labels, rows.domains, labels, domains)
+    scores["path"] = str(model)
+    scores["parameters"] = sum(p.numel() for p in classifier.parameters())
+    scores["size_bytes"] = sum(file.stat().st_size for file in model.glob("model*.safetensors"))
+    return scores, [labels[i] for i in predicted]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,44 @@
+"""Gather the evaluations of a run into results.json and report.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.errors import InputError
+from metakd.evaluation.report import escape, markdown, plain, summarise
+from metakd.steps import MANIFEST, write_json
+
+
+def main(runs: Path, evaluations: list[Path]) -> None:
+    """Write RUNS/results.json and RUNS/report.md, and print the table.
+
+    Args:
+        runs: folder of the run.
+        evaluations: JSON files that evaluate.py wrote with --teacher, one per domain.
+    """
+    found = []
+    for path in evaluations:
+        if not path.is_file():
+            raise InputError(f"--evaluations: no file {path}; run experiments/run_genre.sh first")
+        found.append(json.loads(path.read_text("utf-8")))
+        if "teacher" not in found[-1]:
+            raise InputError(f"--evaluations: {path} was made without --teacher")
+    made_by = json.loads((Path(found[0]["model"]["path"]) / MANIFEST).read_text("utf-8"))
+    results = summarise(found, {"config": made_by["config"], "versions": made_by["versions"]})
+    config = made_by["config"]
+    seed, student = config["task"]["training"]["seed"], escape(str(config["task"]["student"]))
+    stages = ", ".join(stage["name"] for stage in config["method"]["stages"])
+    text = (
+        f"# Results\n\nTest accuracy and macro-F1 in percent, with 95 % Wilson intervals. Seed "
+        f"{seed}, {results['made'][:10]}, student: {student}, "
+        f"stages: {escape(stages)}. One seed: differences within the intervals prove nothing.\n\n{markdown(results)}\n"
+    )
+    write_json(runs / "results.json", results)
+    (runs / "report.md").write_text(text, "utf-8")
+    print(plain(results))
+
+
+if __name__ == "__main__":
+    run(main)

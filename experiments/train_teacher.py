@@ -1,0 +1,87 @@
+"""Train the meta-teacher on all domains (Meta-KD, section 3.2)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.config import MetaTeacher, Task
+from metakd.errors import InputError
+from metakd.steps import Step, write_json
+
+DEFAULT_EPOCHS = 3
+
+
+def main(
+    task: Task,
+    out: Path,
+    meta: MetaTeacher = MetaTeacher(),
+    learning_rate: float = 5e-5,
+    allow_weak: bool = False,
+) -> None:
+    """Train a teacher on all domains with prototype weights and a domain loss; keeps the best epoch on dev.
+
+    Runs under python or torchrun. The training table needs the weight column that prototype_weights.py writes.
+
+    Args:
+        task: task file (YAML); any field can be overridden, e.g. --task.training.seed 2.
+        out: folder for the teacher, a plain Hugging Face classifier with its domain head beside it.
+        meta: what makes it a meta-teacher.
+        learning_rate: peak rate.
+        allow_weak: hand on a teacher that does not beat the majority class on dev.
+    """
+    task.require("train", "dev")
+    config = {"task": task, "meta": meta, "learning_rate": learning_rate}
+    step = Step(out, config, {"train": task.train, "dev": task.dev, "model": task.teacher})
+    if step.finished():
+        return
+    from metakd.data.encoding import encode, load_tokenizer
+    from metakd.data.tables import names
+    from metakd.evaluation.metrics import majority_accuracy
+    from metakd.models.classifier import check_tokenizer, label_names, load_classifier
+    from metakd.models.domain_head import DomainHead
+    from metakd.models.folders import ModelInfo, save_model
+    from metakd.training.loop import fit
+    from metakd.training.problems import MetaTeacherProblem
+    from metakd.training.runtime import seed_everything, start
+
+    accelerator = start(task.training.precision)
+    found_labels, found_domains = names(task.train)
+    domains = task.domains or found_domains
+    seed_everything(task.training.seed)
+    model = load_classifier(task.teacher, task.labels or found_labels)
+    labels = label_names(model.config)
+    tokenizer = load_tokenizer(task.teacher)
+    check_tokenizer(model, tokenizer, task.max_length, task.teacher)
+    rows, dev = (encode(path, tokenizer, task.max_length, labels, domains) for path in (task.train, task.dev))
+    if meta.row_weight == "prototype" and not rows.weighted:
+        raise InputError(
+            f"{task.train} has no weight column; make it with data_prep/prototype_weights.py, or train with "
+            "--meta.row_weight uniform"
+        )
+    with_domain = len(domains) > 1 and meta.domain_loss_weight > 0
+    if not with_domain:
+        accelerator.print(f"no domain loss: {len(domains)} domain(s), domain_loss_weight {meta.domain_loss_weight}")
+    head = DomainHead(model.config.hidden_size, len(domains)) if with_domain else None
+    problem = MetaTeacherProblem(model, head, rows, dev, domains, meta, accelerator)
+    epochs = task.epochs.get("teacher", DEFAULT_EPOCHS)
+    with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as folder:
+        progress = fit(problem, accelerator, epochs, learning_rate, task.training, folder / "training")
+        assert progress.best is not None
+        score, majority = progress.best["dev"]["score"], majority_accuracy(dev.labels, dev.domains)
+        accelerator.print(f"best epoch {progress.best['epoch']}: dev accuracy {score:.4f}, majority {majority:.4f}")
+        if score <= majority and not allow_weak:
+            raise InputError(
+                f"the teacher's dev accuracy {score:.4f} does not beat the majority class ({majority:.4f}); train it "
+                "longer or at another rate, or hand it on all the same with --allow_weak true"
+            )
+        if accelerator.is_main_process:
+            info = ModelInfo("meta-teacher", domains, task.max_length)
+            save_model(folder, model, tokenizer, info, {"domain_head": head})
+            write_json(folder / "history.json", {"epochs": progress.epochs, "best": progress.best})
+            shutil.rmtree(folder / "training")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,169 @@
+"""From a table to token ids, and from rows to padded batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from metakd.data.tables import load
+from metakd.errors import InputError
+
+Batch = dict[str, torch.Tensor]
+MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def model_inputs(batch: Batch) -> Batch:
+    """What an encoder takes of a batch."""
+    return {name: batch[name] for name in MODEL_INPUTS if name in batch}
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hub name or folder."""
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no tokenizer could be loaded from {name!r}: {error}") from None
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Tokenised rows of a table. Token ids stay in a memory-mapped file; the columns below are arrays [n].
+
+    Args:
+        tokens: dataset with guid, input_ids and, if the tokenizer makes them, token_type_ids.
+        lengths: tokens per row.
+        labels, domains: class and domain numbers, in the order of the task's names.
+        weights: the table's weight column; ones where it has none.
+        weighted: whether the table has a weight column.
+        pad_token_id: fills the batch.
+        cls_token_id: the token that stands for the whole row, or None.
+    """
+
+    tokens: datasets.Dataset
+    lengths: np.ndarray
+    labels: np.ndarray
+    domains: np.ndarray
+    weights: np.ndarray
+    weighted: bool
+    pad_token_id: int
+    cls_token_id: int | None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def guids(self) -> Sequence[str]:
+        return self.tokens["guid"]
+
+    def select(self, rows: np.ndarray) -> EncodedRows:
+        """The given rows, in the given order."""
+        return EncodedRows(
+            self.tokens.select(rows), self.lengths[rows], self.labels[rows], self.domains[rows],
+            self.weights[rows], self.weighted, self.pad_token_id, self.cls_token_id,
+        )  # fmt: skip
+
+    def of_domain(self, domain: int) -> EncodedRows:
+        return self.select(np.flatnonzero(self.domains == domain))
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Rows padded to the longest of them.
+
+        Returns:
+            input_ids, attention_mask[, token_type_ids], content_mask (no padding, no [CLS]): [B, L];
+            label, domain: [B].
+        """
+        picked = self.tokens[rows.tolist()]
+        size = (len(rows), int(self.lengths[rows].max()))
+        batch = {name: torch.zeros(size, dtype=torch.long) for name in MODEL_INPUTS if name in picked}
+        batch["input_ids"] += self.pad_token_id
+        batch["attention_mask"] = torch.zeros(size, dtype=torch.long)
+        for i, length in enumerate(self.lengths[rows]):
+            batch["attention_mask"][i, :length] = 1
+            for name in ("input_ids", "token_type_ids"):
+                if name in picked:
+                    batch[name][i, :length] = torch.as_tensor(picked[name][i])
+        batch["content_mask"] = batch["attention_mask"] * (batch["input_ids"] != self.cls_token_id)
+        batch["label"] = torch.as_tensor(self.labels[rows])
+        batch["domain"] = torch.as_tensor(self.domains[rows])
+        return batch
+
+
+def encode(
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    labels: list[str] | None = None,
+    domains: list[str] | None = None,
+) -> EncodedRows:
+    """Tokenise a table; a row with a text_b becomes a pair. Kept in the datasets cache by content.
+
+    Args:
+        labels, domains: the task's names, in the order of their numbers; None numbers every row 0.
+
+    Raises:
+        TableError: see `metakd.data.tables.read_rows`.
+    """
+    table = load(path, labels, domains)
+    settings = [table._fingerprint, tokenizer_hash(tokenizer), max_length]
+    encoded = table.map(
+        lambda rows: _tokenise(rows, tokenizer, max_length),
+        batched=True,
+        remove_columns=["text_a", "text_b"],
+        new_fingerprint=hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16],
+        desc=f"tokenising {Path(path).name}",
+    )
+    number = {name: i for i, name in enumerate(labels or [])}
+    domain_number = {name: i for i, name in enumerate(domains or [])}
+    weighted = "weight" in encoded.column_names
+    columns = [name for name in ("guid", "input_ids", "token_type_ids") if name in encoded.column_names]
+    return EncodedRows(
+        tokens=encoded.select_columns(columns),
+        lengths=np.asarray(encoded["length"], dtype=np.int64),
+        labels=np.asarray([number.get(name, 0) for name in encoded["label"]], dtype=np.int64),
+        domains=np.asarray([domain_number.get(name, 0) for name in encoded["domain"]], dtype=np.int64),
+        weights=np.asarray(encoded["weight"] if weighted else np.ones(len(encoded)), dtype=np.float64),
+        weighted=weighted,
+        pad_token_id=tokenizer.pad_token_id or 0,
+        cls_token_id=tokenizer.cls_token_id,
+    )
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What tells two tokenizers apart: vocabulary, special tokens, kind and case."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    state: Any = json.loads(backend.to_str()) if backend is not None else sorted(tokenizer.get_vocab().items())
+    if isinstance(state, dict):  # set by the last call, no part of what the tokenizer is
+        state.pop("truncation", None)
+        state.pop("padding", None)
+    parts = [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer.model_input_names, state]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def _tokenise(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
+    """Rows without text_b are single sequences, also where others of the table are pairs."""
+    count = len(rows["text_a"])
+    with_types = "token_type_ids" in tokenizer.model_input_names
+    names = ["input_ids", "token_type_ids"] if with_types else ["input_ids"]
+    result: dict[str, list] = {name: [None] * count for name in names}
+    for pair in (False, True):
+        chosen = [i for i in range(count) if bool(rows["text_b"][i]) == pair]
+        if not chosen:
+            continue
+        texts = [[rows["text_a"][i] for i in chosen]]
+        if pair:
+            texts.append([rows["text_b"][i] for i in chosen])
+        found = tokenizer(*texts, truncation=True, max_length=max_length, return_token_type_ids=with_types,
+                          return_attention_mask=False)  # fmt: skip
+        for name in names:
+            for i, values in zip(chosen, found[name], strict=True):
+                result[name][i] = values
+    return {**result, "length": [len(values) for values in result["input_ids"]]}

@@ -1,0 +1,98 @@
+"""Raw attention scores beside fused attention, for any encoder that uses transformers' attention interface.
+
+An attention function registered under its own name computes the scores of the layers asked for in plain
+matrix products and leaves every other layer to the fused kernel. Layers are counted from 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from metakd.errors import InputError
+
+NAME = "metakd_scores"
+
+
+@dataclass
+class Capture:
+    """Scores [B, H, L, L] of the wanted layers; pairs that are not attended hold the dtype's lowest number."""
+
+    wanted: frozenset[int]
+    scores: dict[int, Tensor] = field(default_factory=dict)
+    calls: int = 0
+
+
+_active: ContextVar[Capture | None] = ContextVar("active", default=None)
+
+
+def enable(model: PreTrainedModel) -> None:
+    """Make the model's attention go through `attention_with_scores`.
+
+    Raises:
+        InputError: the model's family does not use the attention interface.
+    """
+    model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:
+        raise InputError(
+            f"{type(model).__name__} does not let its attention be read; use a method without attention terms"
+        )
+
+
+@contextmanager
+def capture(layers: frozenset[int]) -> Iterator[dict[int, Tensor]]:
+    """Collect the scores of these layers during one forward pass of a model that was enabled."""
+    found = Capture(layers)
+    token = _active.set(found if layers else None)
+    try:
+        yield found.scores
+    finally:
+        _active.reset(token)
+
+
+def attended(scores: Tensor) -> Tensor:
+    """Which pairs of captured scores the model attends to (bool, same shape)."""
+    return scores > torch.finfo(scores.dtype).min
+
+
+def attention_with_scores(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **options: Any,  # what the interface passes on to every attention function
+) -> tuple[Tensor, Tensor | None]:
+    """One layer's attention: softmax(scores) value, with scores = query key^T * scaling kept if wanted.
+
+    Shapes: query, key, value [B, H, L, D/H]; attention_mask [B, 1, L, L] bool (True = attended) or None.
+    """
+    active = _active.get()
+    if active is not None:
+        active.calls += 1
+    if active is None or active.calls not in active.wanted:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+    scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    active.scores[active.calls] = scores
+    probabilities = scores.float().softmax(-1).to(value.dtype)
+    output = nn.functional.dropout(probabilities, dropout, module.training) @ value
+    return output.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, attention_with_scores)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,63 @@
+"""Training state in one safetensors file, replaced whole: weights, optimizer moments and where the run is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+
+def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
+    """Write weights, optimizer state and `progress` (JSON) at once; a kill leaves the old file or the new one."""
+    tensors = {f"module.{name}": tensor for name, tensor in unique_tensors(module).items()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            tensors[f"optimizer.{names[parameter]}|{key}"] = torch.as_tensor(value)
+    write(path, tensors, {"progress": json.dumps(progress)})
+
+
+def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """Load what `save` wrote and return its progress; None where there is no file."""
+    if not path.is_file():
+        return None
+    with safe_open(path, "pt") as file:
+        progress = json.loads(file.metadata()["progress"])
+    tensors = load_file(path)
+    load_tensors(module, {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+    parameters = dict(module.named_parameters())
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            name, slot = key.removeprefix("optimizer.").rsplit("|", 1)
+            parameter = parameters[name]
+            # The step count of a fused optimizer lives where the parameter does, in fp32.
+            optimizer.state[parameter][slot] = value.to(parameter.device)
+    return progress
+
+
+def unique_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and saved buffers, tied ones once."""
+    tensors = dict(module.named_parameters())
+    known = {tensor.data_ptr() for tensor in tensors.values()}
+    return tensors | {k: v for k, v in module.state_dict().items() if v.data_ptr() not in known}
+
+
+def load_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Set what `unique_tensors` gave."""
+    own = unique_tensors(module)
+    if own.keys() != tensors.keys():
+        raise ValueError(f"weights of another model: {sorted(own.keys() ^ tensors.keys())[:5]}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    temporary = path.with_name(path.name + ".partial")
+    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+    temporary.replace(path)

@@ -1,0 +1,82 @@
+"""A pass over rows without gradients: shared by embeddings, teacher logits and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from metakd.data.batches import plan_inference
+from metakd.data.encoding import Batch, EncodedRows, model_inputs
+from metakd.data.row_store import RowStore, create
+
+BATCH_SIZE = 64
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+
+
+@torch.no_grad()
+def run_over(
+    rows: EncodedRows,
+    model: nn.Module,
+    compute: Callable[[Batch], Tensor],
+    accelerator: Accelerator,
+    label: str,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (row numbers, values [B, D]) of this process's share of the rows; the model is in eval mode meanwhile.
+
+    Args:
+        compute: from a batch on the device to values.
+        label: of the progress bar.
+    """
+    training = model.training
+    model.eval()
+    batches = plan_inference(rows.lengths, BATCH_SIZE, accelerator.process_index, accelerator.num_processes)
+    quiet = not accelerator.is_main_process
+    for chosen in tqdm(batches, label, leave=False, disable=quiet, mininterval=1.0):
+        with accelerator.autocast():
+            values = compute(to_device(rows.batch(chosen), accelerator.device))
+        yield chosen, values.float().cpu().numpy()
+    model.train(training)
+
+
+def logits_of(
+    model: PreTrainedModel, rows: EncodedRows, accelerator: Accelerator, label: str = "predicting"
+) -> np.ndarray:
+    """Logits of every row [n, C], on every process."""
+    found = torch.zeros(len(rows), model.config.num_labels)
+    for chosen, values in run_over(rows, model, lambda batch: model(**model_inputs(batch)).logits, accelerator, label):
+        found[chosen] = torch.from_numpy(values)
+    return accelerator.reduce(found.to(accelerator.device), "sum").cpu().numpy()
+
+
+def fill_store(
+    folder: Path,
+    rows: EncodedRows,
+    width: int,
+    model: nn.Module,
+    compute: Callable[[Batch], Tensor],
+    accelerator: Accelerator,
+    label: str,
+) -> None:
+    """Write the values [n, width] of all rows to a row store; what an interrupted run has written is kept.
+
+    Every process writes its share into the same memory-mapped file, so memory does not grow with the table.
+    """
+    if accelerator.is_main_process:
+        create(folder, rows.guids, width)
+    accelerator.wait_for_everyone()
+    store = RowStore(folder, writable=True)
+    assert store.done is not None
+    left = np.flatnonzero(~store.done)
+    accelerator.wait_for_everyone()  # all have read what is done before anyone writes
+    for chosen, values in run_over(rows.select(left), model, compute, accelerator, label):
+        store.write(left[chosen], values)

@@ -1,0 +1,240 @@
+"""The training loop: teachers and every stage of every method go through `fit`.
+
+A loss arrives as one number per row. The loop weighs the rows and divides once, by the sum of the weights
+of the whole optimizer step, over all processes and micro-batches; so 1 process, 2 processes and gradient
+accumulation compute the same step. Dropout is seeded by step, the order of rows by epoch: a run that goes
+on from a checkpoint needs no random state.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from metakd.config import Training
+from metakd.data.batches import micro_batches, plan_epoch
+from metakd.data.encoding import EncodedRows
+from metakd.training import checkpoints
+from metakd.training.runtime import seed_everything
+
+log = logging.getLogger(__name__)
+CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
+
+
+class Problem:
+    """What `fit` needs to know: a module whose forward gives one loss per row and term, and its inputs.
+
+    Args:
+        objective: forward(*inputs) -> {term: losses per row [B]}.
+        rows: the training rows.
+        scales: factor of each term.
+        weights: row weights of each term [n].
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        rows: EncodedRows,
+        scales: dict[str, float],
+        weights: dict[str, np.ndarray],
+    ) -> None:
+        self.objective, self.rows, self.scales, self.weights = objective, rows, scales, weights
+
+    def start_epoch(self, steps: list[np.ndarray], generator: np.random.Generator) -> None:
+        """Called before each epoch with the rows of each step, for what is drawn anew."""
+
+    def inputs(self, rows: np.ndarray, device: torch.device) -> tuple[Any, ...]:
+        """Arguments of the objective's forward for these rows."""
+        raise NotImplementedError
+
+    def score(self) -> dict[str, float] | None:
+        """Dev scores after an epoch; "score" decides which epoch is best. None: the last epoch is."""
+        return None
+
+
+@dataclass
+class Progress:
+    """Where a run is, as kept in its checkpoint.
+
+    Args:
+        step: optimizer steps done.
+        losses: objective at each step.
+        sums: of each term's unweighted loss over the current epoch's steps.
+        epochs: one record per finished epoch.
+        best: the record of the best epoch so far.
+    """
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    sums: dict[str, float] = field(default_factory=dict)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+
+
+def fit(
+    problem: Problem,
+    accelerator: Accelerator,
+    epochs: int,
+    learning_rate: float,
+    training: Training,
+    folder: Path,
+) -> Progress:
+    """Train, and leave the best epoch's weights in the objective; goes on from the checkpoint in `folder`.
+
+    Args:
+        folder: for the checkpoint and the best weights; remove it when the result is saved.
+    """
+    optimizer: Any = torch.optim.AdamW(
+        parameter_groups(problem.objective, training.weight_decay),
+        lr=learning_rate,
+        fused=accelerator.device.type in ("cpu", "cuda"),
+    )
+    model, optimizer = accelerator.prepare(problem.objective, optimizer)
+    objective = accelerator.unwrap_model(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator.wait_for_everyone()
+    progress = Progress(**(checkpoints.restore(folder / CHECKPOINT, objective, optimizer.optimizer) or {}))
+    per_epoch = len(plan_epoch(problem.rows.lengths, training.batch_size, training.seed, 0))
+    total, saved = epochs * per_epoch, time.monotonic()
+    quiet = not accelerator.is_main_process
+    with tqdm(total=total, initial=progress.step, disable=quiet, mininterval=1.0, unit="step") as bar:
+        while progress.step < total:
+            epoch, position = divmod(progress.step, per_epoch)
+            steps = plan_epoch(problem.rows.lengths, training.batch_size, training.seed, epoch)
+            problem.start_epoch(steps, np.random.default_rng([training.seed, epoch, 1]))
+            model.train()
+            for rows in steps[position:]:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * schedule(progress.step, total, training.warmup)
+                losses = train_step(problem, model, optimizer, accelerator, rows, training, progress.step)
+                record_step(progress, problem.scales, losses)
+                bar.update()
+                bar.set_postfix(epoch=epoch + 1, loss=f"{progress.losses[-1]:.4f}")
+                if progress.step % per_epoch and due(saved, training.checkpoint_seconds, accelerator):
+                    save(folder, objective, optimizer, progress, accelerator)
+                    saved = time.monotonic()
+            if finish_epoch(progress, problem, per_epoch) and accelerator.is_main_process:
+                checkpoints.write(folder / BEST, checkpoints.unique_tensors(objective))
+            log.info("%s", describe(progress.epochs[-1]))
+            if progress.step == total or due(saved, training.checkpoint_seconds, accelerator):
+                save(folder, objective, optimizer, progress, accelerator)
+                saved = time.monotonic()
+    accelerator.wait_for_everyone()
+    if progress.best is not None:
+        checkpoints.load_tensors(objective, load_file(folder / BEST))
+    accelerator.free_memory()
+    return progress
+
+
+def train_step(
+    problem: Problem,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    rows: np.ndarray,
+    training: Training,
+    step: int,
+) -> dict[str, float]:
+    """One optimizer step over these rows; returns each term's weighted mean over all of them."""
+    denominators = {name: max(float(weights[rows].sum()), 1e-12) for name, weights in problem.weights.items()}
+    parts = micro_batches(rows, training.micro_batch_size, accelerator.process_index, accelerator.num_processes)
+    sums: dict[str, Tensor] = {}
+    for number, (chosen, valid) in enumerate(parts):
+        seed_everything(training.seed, step, number, accelerator.process_index)
+        last = number == len(parts) - 1
+        with nullcontext() if last else accelerator.no_sync(model):
+            with accelerator.autocast():
+                inputs = problem.inputs(chosen, accelerator.device)
+                values = weighted_sums(model(*inputs), problem.weights, chosen, valid)
+            loss = sum(
+                (problem.scales[name] / denominators[name] * value for name, value in values.items()),
+                torch.zeros((), device=accelerator.device),
+            )
+            # DistributedDataParallel averages gradients over processes; the loss is a sum over them.
+            accelerator.backward(loss * accelerator.num_processes)
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0) + value.detach()
+    accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    names = list(sums)
+    totals = accelerator.reduce(torch.stack([sums[name] for name in names]), "sum").tolist()
+    return {name: total / denominators[name] for name, total in zip(names, totals, strict=True)}
+
+
+def weighted_sums(
+    losses: dict[str, Tensor], weights: dict[str, np.ndarray], rows: np.ndarray, valid: np.ndarray
+) -> dict[str, Tensor]:
+    """Sum over rows of weight times loss, per term."""
+    return {
+        name: (values * torch.as_tensor(weights[name][rows] * valid, dtype=values.dtype, device=values.device)).sum()
+        for name, values in losses.items()
+    }
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay, vectors (biases, norms) do not."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate: rises linearly over the first `warmup` of the steps, then falls to 0."""
+    rising = round(warmup * total)
+    if step < rising:
+        return (step + 1) / rising
+    return (total - step) / max(1, total - rising)
+
+
+def record_step(progress: Progress, scales: dict[str, float], losses: dict[str, float]) -> None:
+    progress.step += 1
+    progress.losses.append(sum(scales[name] * value for name, value in losses.items()))
+    for name, value in losses.items():
+        progress.sums[name] = progress.sums.get(name, 0.0) + value
+
+
+def finish_epoch(progress: Progress, problem: Problem, steps: int) -> bool:
+    """Record the epoch; returns whether it is the best so far (the earlier one where two are equal)."""
+    record: dict[str, Any] = {"epoch": len(progress.epochs) + 1}
+    record["losses"] = {name: value / steps for name, value in progress.sums.items()}
+    scores = problem.score()
+    if scores is not None:
+        record["dev"] = scores
+    progress.epochs.append(record)
+    progress.sums = {}
+    if scores is None or (progress.best is not None and scores["score"] <= progress.best["dev"]["score"]):
+        return False
+    progress.best = record
+    return True
+
+
+def describe(record: dict[str, Any]) -> str:
+    parts = [f"{name} {value:.4f}" for name, value in record["losses"].items()]
+    parts += [f"dev {name} {value:.4f}" for name, value in record.get("dev", {}).items()]
+    return f"epoch {record['epoch']}: " + "  ".join(parts)
+
+
+def due(last: float, seconds: float, accelerator: Accelerator) -> bool:
+    """Whether it is time for a checkpoint; the first process decides for all."""
+    answer = torch.tensor(float(time.monotonic() - last >= seconds), device=accelerator.device)
+    return bool(broadcast(answer).item())
+
+
+def save(folder: Path, objective: nn.Module, optimizer: Any, progress: Progress, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        checkpoints.save(folder / CHECKPOINT, objective, optimizer.optimizer, asdict(progress))

@@ -1,0 +1,40 @@
+"""Devices, precision and seeds, through Accelerate: one process or many under torchrun."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from accelerate import Accelerator, DistributedDataParallelKwargs
+
+
+def start(precision: str = "auto") -> Accelerator:
+    """The accelerator of this process; called once by each script that computes.
+
+    Args:
+        precision: "auto" (bf16 where the machine computes in it natively), "fp32" or "bf16".
+    """
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    bf16 = precision == "bf16" or (precision == "auto" and has_bf16())
+    # A stage trains only what its terms reach, e.g. no classifier while hidden states are matched.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[unused])
+
+
+@functools.cache
+def has_bf16() -> bool:
+    """Whether the device has bf16 arithmetic; emulation would be slower than fp32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(name in flags.read_text() for name in ("amx_bf16", "avx512_bf16"))
+
+
+def seed_everything(*numbers: int) -> None:
+    """Seed torch from several numbers; the same numbers give the same dropout, whatever came before."""
+    torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)

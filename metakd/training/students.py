@@ -1,0 +1,91 @@
+"""Where a student starts, and what surrounds it in a stage."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from metakd.config import StudentFromTeacher, Task
+from metakd.data.encoding import EncodedRows, load_tokenizer, tokenizer_hash
+from metakd.errors import InputError
+from metakd.methods import Method, Stage
+from metakd.models.classifier import check_tokenizer, cut_student, label_names, load_classifier
+from metakd.models.domain_head import DomainHead
+from metakd.objectives.terms import TOKEN_FEATURES, BoundTerm, bind
+from metakd.weighting.expertise import expertise_weights
+
+log = logging.getLogger(__name__)
+
+
+def start_student(
+    task: Task, teacher: PreTrainedModel, teacher_tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The untrained student and its tokenizer."""
+    if isinstance(task.student, StudentFromTeacher):
+        return cut_student(teacher, task.student.layers), teacher_tokenizer
+    student = load_classifier(task.student, label_names(teacher.config))
+    tokenizer = load_tokenizer(task.student)
+    check_tokenizer(student, tokenizer, task.max_length, task.student)
+    return student, tokenizer
+
+
+def bind_method(
+    method: Method,
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    teacher_tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher_head: DomainHead | None,
+) -> dict[str, list[BoundTerm]]:
+    """The terms of every stage, checked against both models, so that the last stage cannot fail after the first.
+
+    Raises:
+        InputError: a term that these models cannot serve.
+    """
+    bound = {}
+    for stage in method.stages:
+        terms = stage.terms
+        if teacher_head is None and any(term.feature == "transferable" for term in terms):
+            log.info("stage %s: no transferable term, since the teacher has no domain head", stage.name)
+            terms = [term for term in terms if term.feature != "transferable"]
+        inner = [term.feature for term in terms if term.feature in TOKEN_FEATURES]
+        if inner and tokenizer_hash(tokenizer) != tokenizer_hash(teacher_tokenizer):
+            raise InputError(
+                f"stage {stage.name} matches {inner}, for which teacher and student must share a tokenizer; "
+                "use a student of the teacher's family, or a method with logits alone"
+            )
+        if not terms:
+            raise InputError(f"stage {stage.name} has no terms left")
+        bound[stage.name] = bind(terms, teacher.config, student.config)
+    return bound
+
+
+def student_head(teacher_head: DomainHead | None, student: PreTrainedModel) -> DomainHead | None:
+    """The student's own domain head: the teacher's to begin with, where the widths agree."""
+    if teacher_head is None:
+        return None
+    domains, width = teacher_head.domain_embedding.weight.shape
+    head = DomainHead(student.config.hidden_size, domains)
+    if width == student.config.hidden_size:
+        head.load_state_dict(teacher_head.state_dict())
+    return head
+
+
+def row_weights(stage: Stage, rows: EncodedRows, teacher_logits: np.ndarray) -> np.ndarray:
+    """Weight of each row [n] in every term of the stage.
+
+    Raises:
+        InputError: the stage needs prototype scores, and the table has none.
+    """
+    if stage.row_weight == "uniform":
+        return np.ones(len(rows))
+    if not rows.weighted:
+        raise InputError(
+            f"stage {stage.name} has row_weight {stage.row_weight}, but the training table has no weight column; make "
+            "it with data_prep/prototype_weights.py"
+        )
+    if stage.row_weight == "prototype":
+        return rows.weights
+    return expertise_weights(rows.weights, teacher_logits, rows.labels)
