@@ -23,18 +23,19 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / NPROC > 0 ? $(nproc) / N
 read -ra overrides <<<"$OVERRIDES"
 read -ra genres <<<"${GENRES:-}"
 if [[ $NPROC -gt 1 ]]; then launch=(torchrun --standalone --nproc_per_node "$NPROC"); else launch=(python); fi
+slug() { printf %s "${1//[^[:alnum:]._-]/_}"; } # as in experiments/run_genre.sh
 step() { printf '\n== %s (%s)\n' "$1" "$(date +%H:%M:%S)"; }
 
 step "tables"
 case $name in
 review_snippets)
     python data_prep/packaged_minilm.py
-    python data_prep/review_snippets.py --out "$RUN/tables" ;;
+    python data_prep/review_snippets.py --out "runs/$name/tables" ;;
 amazon_reviews)
-    python data_prep/amazon_reviews.py --source "${SOURCE:?name the folder or tar.gz}" --out "$RUN/tables" ;;
+    python data_prep/amazon_reviews.py --source "${SOURCE:?name the folder or tar.gz}" --out "runs/$name/tables" ;;
 mnli)
     python data_prep/mnli.py --train "${SOURCE:?name the folder}/train.jsonl" --dev "$SOURCE/dev_matched.jsonl" \
-        --out "$RUN/tables" ;;
+        --out "runs/$name/tables" ;;
 esac
 chosen=()
 [[ ${#genres[@]} -eq 0 ]] || chosen=(--domains "[$(IFS=,; echo "${genres[*]}")]")
@@ -53,7 +54,7 @@ evaluations=()
 for genre in "${DOMAINS[@]}"; do
     step "student for $genre"
     experiments/run_genre.sh "$genre"
-    evaluations+=("$RUN/students/${genre//\//_}.json")
+    evaluations+=("$RUN/students/$(slug "$genre").json")
 done
 step "results"
 python experiments/report.py --runs "$RUN" --evaluations "[$(IFS=,; echo "${evaluations[*]}")]"
@@ -63,7 +64,7 @@ cat <<END
 Results:  $RUN/results.json, $RUN/report.md
 Teacher:  $RUN/teacher
 Students: $RUN/students/GENRE (plain Hugging Face classifiers)
-Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$RUN/students/${DOMAINS[0]//\//_}')('Not bad at all.'))"
+Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$RUN/students/$(slug "${DOMAINS[0]}")')('Not bad at all.'))"
           another seed: RUN=$RUN-seed2 OVERRIDES="--task.training.seed 2" ./run_all.sh
           your own tables: data_prep/README.md
 END

@@ -34,9 +34,12 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
         if name not in ("teacher", *known):
             raise InputError(f"task.epochs.{name}: the method's stages are {known}{nearest(name, known)}")
     inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "teacher": teacher}
+    config = {**task.settings(*known), "method": method, "domain": domain, "stage": stage}
     if isinstance(task.student, str):
         inputs["student"] = task.student
-    step = Step(out, {"task": task, "method": method, "domain": domain, "stage": stage}, inputs)
+    else:
+        config["student"] = task.student
+    step = Step(out, config, inputs, {"task": task, "method": method, "teacher": str(teacher)})
     if step.finished():
         return
     from torch import nn
@@ -108,7 +111,7 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
                 task.training,
                 folder / f"training-{current.name}",
             )
-            history[current.name] = {"epochs": progress.epochs, "best": progress.best}
+            history[current.name] = progress.summary()
         if accelerator.is_main_process:
             save_model(folder, student, tokenizer, ModelInfo("student", info.domains, task.max_length), beside)
             write_json(folder / "history.json", history)

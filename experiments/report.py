@@ -26,8 +26,8 @@ def main(runs: Path, evaluations: list[Path]) -> None:
         if "teacher" not in found[-1]:
             raise InputError(f"--evaluations: {path} was made without --teacher")
     made_by = json.loads((Path(found[0]["model"]["path"]) / MANIFEST).read_text("utf-8"))
-    results = summarise(found, {"config": made_by["config"], "versions": made_by["versions"]})
-    config = made_by["config"]
+    results = summarise(found, {"resolved": made_by["resolved"], "versions": made_by["versions"]})
+    config = made_by["resolved"]
     seed, student = config["task"]["training"]["seed"], escape(str(config["task"]["student"]))
     stages = ", ".join(stage["name"] for stage in config["method"]["stages"])
     text = (

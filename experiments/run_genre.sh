@@ -11,7 +11,7 @@ genre=$1
 task=${TASK:-experiments/tasks/review_snippets.yaml}
 run=${RUN:-runs/review_snippets}
 method=${METHOD:-experiments/methods/metakd.yaml}
-student=$run/students/${genre//\//_}
+student=$run/students/${genre//[^[:alnum:]._-]/_}
 read -ra overrides <<<"${OVERRIDES:-}"
 if [[ ${NPROC:-1} -gt 1 ]]; then launch=(torchrun --standalone --nproc_per_node "$NPROC"); else launch=(python); fi
 eval "$(python experiments/check_task.py --task "$task" "${overrides[@]}")"

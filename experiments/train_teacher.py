@@ -32,8 +32,9 @@ def main(
         allow_weak: hand on a teacher that does not beat the majority class on dev.
     """
     task.require("train", "dev")
-    config = {"task": task, "meta": meta, "learning_rate": learning_rate}
-    step = Step(out, config, {"train": task.train, "dev": task.dev, "model": task.teacher})
+    config = {**task.settings("teacher"), "meta": meta, "learning_rate": learning_rate}
+    inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "model": task.teacher}
+    step = Step(out, config, inputs, {"task": task})
     if step.finished():
         return
     from metakd.data.encoding import encode, load_tokenizer
@@ -79,7 +80,7 @@ def main(
         if accelerator.is_main_process:
             info = ModelInfo("meta-teacher", domains, task.max_length)
             save_model(folder, model, tokenizer, info, {"domain_head": head})
-            write_json(folder / "history.json", {"epochs": progress.epochs, "best": progress.best})
+            write_json(folder / "history.json", progress.summary())
             shutil.rmtree(folder / "training")
 
 

@@ -13,7 +13,9 @@ from jsonargparse import ArgumentParser, auto_cli
 from metakd.errors import InputError, nearest
 
 # The ways in which the parser names a key that it does not know.
-UNKNOWN = re.compile(r"Option '([\w.]+)' is not accepted|unrecognized arguments: --([\w.]+)|Key '([\w.]+)'")
+UNKNOWN = re.compile(
+    r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)"
+)
 
 
 class Parser(ArgumentParser):

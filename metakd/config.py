@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from metakd.errors import InputError
 
@@ -86,6 +86,14 @@ class Task:
                 raise ValueError(f"{name} has a name twice: {values}")
         if self.max_length < 4:
             raise ValueError(f"max_length is {self.max_length}; a row needs at least 4 tokens")
+
+    def settings(self, *stages: str) -> dict[str, Any]:
+        """What a model trained in these stages depends on, beside the content of its inputs."""
+        training = asdict(self.training)
+        del training["checkpoint_seconds"]
+        epochs = {stage: self.epochs[stage] for stage in stages if stage in self.epochs}
+        names = {"labels": self.labels, "domains": self.domains, "max_length": self.max_length}
+        return {**names, "epochs": epochs, "training": training}
 
     def require(self, *tables: str) -> None:
         """Refuse a table path (by field name) that does not exist."""

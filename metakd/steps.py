@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,14 @@ class Step:
         out: the output; a name with a suffix that `file` tells apart is a file.
         config: settings that the output depends on.
         inputs: what it is made from; each is hashed.
+        resolved: all settings as given, for people; they do not make a step stale.
         file: whether the output is one file.
     """
 
     out: Path
     config: dict[str, Any]
     inputs: dict[str, str | Path]
+    resolved: dict[str, Any] = field(default_factory=dict)
     file: bool = False
 
     def __post_init__(self) -> None:
@@ -190,7 +192,7 @@ class Step:
 
     def _publish(self) -> None:
         content = file_hash(self.partial) if self.file else folder_hash(self.partial, ("*",))
-        manifest = {**self.key, "content": content, "versions": package_versions()}
+        manifest = {**self.key, "content": content, "resolved": self.resolved, "versions": package_versions()}
         if self.file:
             self.manifest_path.unlink(missing_ok=True)
             self.partial.replace(self.out)

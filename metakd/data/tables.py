@@ -38,7 +38,9 @@ class TableError(InputError):
         super().__init__(f"{path}{place}: {problem}")
 
 
-def read_rows(path: str | Path, labels: Sequence[str] | None = None, domains: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(
+    path: str | Path, labels: Sequence[str] | None = None, domains: Sequence[str] | None = None
+) -> Iterator[Row]:
     """Yield the checked rows of a table, in order; `weight` is there if the table has that column.
 
     Args:

@@ -82,6 +82,10 @@ class Progress:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
 
+    def summary(self) -> dict[str, Any]:
+        """What is kept when the run is over."""
+        return {"epochs": self.epochs, "best": self.best, "losses": self.losses}
+
 
 def fit(
     problem: Problem,

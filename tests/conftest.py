@@ -1,0 +1,152 @@
+"""Tiny models, tokenizers and tables that every test can build without a network."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from metakd.data.tables import Row, write_rows
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
+NEUTRAL = ["the", "book", "film", "phone", "was", "is", "and", "very", "pan", "plot", "it", "screen"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+FAMILIES = ["bert", "roberta", "distilbert", "electra", "modernbert"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tokenised tables of tests do not end up in the user's cache."""
+    import datasets
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
+    torch.set_num_threads(1)  # tiny matrices; several test processes share the machine
+    yield
+
+
+def make_tokenizer(types: bool = True) -> transformers.PreTrainedTokenizerFast:
+    """A word tokenizer of 25 words; without token types where a family has none."""
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *GOOD, *BAD, *NEUTRAL])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = ["input_ids", "token_type_ids", "attention_mask"] if types else ["input_ids", "attention_mask"]
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]", model_input_names=names, model_max_length=64,
+    )  # fmt: skip
+
+
+def tiny_config(family: str = "bert", layers: int = 4, width: int = 16, heads: int = 2, dropout: float = 0.0) -> Any:
+    """A random encoder of the family, small enough for milliseconds a step."""
+    common = {"vocab_size": 25, "max_position_embeddings": 66, "pad_token_id": 0}
+    if family == "distilbert":
+        return transformers.DistilBertConfig(
+            n_layers=layers, dim=width, n_heads=heads, hidden_dim=32, dropout=dropout, attention_dropout=dropout,
+            seq_classif_dropout=dropout, **common,
+        )  # fmt: skip
+    sizes = {"num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads, "intermediate_size": 32}
+    if family == "modernbert":
+        return transformers.ModernBertConfig(
+            **sizes, **common, attention_dropout=dropout, local_attention=8, cls_token_id=2, sep_token_id=3,
+            bos_token_id=2, eos_token_id=3, global_attn_every_n_layers=3,
+        )  # fmt: skip
+    kind = {
+        "bert": transformers.BertConfig,
+        "roberta": transformers.RobertaConfig,
+        "electra": transformers.ElectraConfig,
+    }
+    extra = {"embedding_size": 8} if family == "electra" else {}
+    return kind[family](
+        **sizes, **common, **extra, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Callable[..., Path]:
+    """Save a random encoder with its tokenizer and return the folder."""
+
+    def save(name: str = "encoder", family: str = "bert", **options: Any) -> Path:
+        torch.manual_seed(7)
+        folder = tmp_path / name
+        transformers.AutoModel.from_config(tiny_config(family, **options)).save_pretrained(folder)
+        make_tokenizer(types=family in ("bert", "electra")).save_pretrained(folder)
+        return folder
+
+    return save
+
+
+def make_rows(count: int, domains: tuple[str, ...] = ("books", "films", "phones"), seed: int = 0) -> list[Row]:
+    """Rows whose label shows in one word among neutral ones."""
+    generator = random.Random(seed)
+    rows = []
+    for i in range(count):
+        label = ("positive", "negative")[i // len(domains) % 2]
+        words = generator.choices(NEUTRAL, k=generator.randint(2, 9))
+        words.insert(generator.randint(0, len(words)), generator.choice(GOOD if label == "positive" else BAD))
+        rows.append({"guid": f"{seed}-{i}", "text_a": " ".join(words), "text_b": "", "label": label,
+                     "domain": domains[i % len(domains)]})  # fmt: skip
+    return rows
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> dict[str, Path]:
+    """train (with random weights), dev and test tables over three domains."""
+    generator, found = random.Random(3), {}
+    for seed, (name, count) in enumerate({"train": 48, "dev": 24, "test": 24}.items()):
+        found[name] = tmp_path / f"{name}.tsv"
+        rows = make_rows(count, seed=seed)
+        if name == "train":
+            rows = [{**row, "weight": generator.uniform(0.1, 0.9)} for row in rows]
+        write_rows(found[name], rows)
+    return found
+
+
+def script(path: str) -> ModuleType:
+    """A script as a module, so that its `main` can be called."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and type hints look themselves up there
+    spec.loader.exec_module(module)
+    return module
+
+
+def command(path: str, *arguments: object, processes: int = 1) -> list[str]:
+    """A script's command line, under torchrun where there are several processes."""
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return [*launch, str(ROOT / path), *map(str, arguments)]
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+
+
+def run_script(tmp_path: Path, path: str, *arguments: object, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run a script to its end; the caller looks at the exit code."""
+    return subprocess.run(
+        command(path, *arguments, processes=processes), capture_output=True, text=True, env=environment(tmp_path),
+        cwd=ROOT, timeout=300, check=False,
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from jsonargparse import ArgumentParser
+
+from metakd.config import Task
+from metakd.methods import Method
+from metakd.objectives.terms import bind
+from tests.conftest import ROOT, run_script, tiny_config
+
+
+def load(path: Path, kind: type) -> object:
+    parser = ArgumentParser()
+    parser.add_argument("--it", type=kind)
+    return parser.instantiate_classes(parser.parse_args(["--it", str(path)])).it
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/tasks").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_task_loads(path: Path) -> None:
+    assert isinstance(load(path, Task), Task)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/methods").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_method_loads_and_binds(path: Path) -> None:
+    method = load(path, Method)
+    assert isinstance(method, Method)
+    for stage in method.stages:
+        assert bind(stage.terms, tiny_config(layers=4), tiny_config(layers=2))
+
+
+def distill(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_script(
+        tmp_path, "experiments/distill.py", "--task", ROOT / "experiments/tasks/review_snippets.yaml", "--method",
+        ROOT / "experiments/methods/metakd.yaml", "--teacher", "t", "--domain", "d", "--out", tmp_path / "o", *arguments,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argument", "hint"), [("--task.training.sed=2", "'seed'"), ("--task.max_lenght=2", "'max_length'")]
+)
+def test_an_unknown_option_names_the_nearest(tmp_path: Path, argument: str, hint: str) -> None:
+    done = distill(tmp_path, argument)
+    assert done.returncode == 2
+    assert f"did you mean {hint}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [("labls: [a]", "'labels'"), ("training: {epoch: 1}", "'epochs'"), ("student: {layer: 2}", "'layers'")],
+)
+def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, wrong: str, hint: str) -> None:
+    task = tmp_path / "task.yaml"
+    lines = ["train: a.tsv", "dev: b.tsv", "test: c.tsv", "teacher: t"]
+    task.write_text("\n".join([*lines, *([] if wrong.startswith("student") else ["student: s"]), wrong]))
+    done = run_script(tmp_path, "experiments/check_task.py", "--task", task)
+    assert done.returncode == 2
+    assert f"did you mean {hint}" in done.stderr
+
+
+def test_an_unknown_key_in_a_term_names_the_nearest(tmp_path: Path) -> None:
+    method = tmp_path / "method.yaml"
+    method.write_text(
+        "stages:\n- name: one\n  epochs: 1\n  learning_rate: 1\n  terms: [{feature: logits, loss: kl, temprature: 2}]\n"
+    )
+    done = distill(tmp_path, "--method", str(method))
+    assert done.returncode == 2
+    assert "did you mean 'temperature'" in done.stderr
+
+
+def test_help_teaches(tmp_path: Path) -> None:
+    for path in [*sorted((ROOT / "experiments").glob("*.py")), *sorted((ROOT / "data_prep").glob("*.py"))]:
+        done = run_script(tmp_path, str(path.relative_to(ROOT)), "--help")
+        assert done.returncode == 0, done.stderr
+        # An option whose explanation begins with its type has none.
+        assert not re.findall(
+            r"^  --[\w.]+(?: [\w.{},|\[\]]+)?(?: {2,}|\n +)\((?:type|required)", done.stdout, re.MULTILINE
+        )

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from metakd.weighting import prototypes
+from metakd.weighting.expertise import expertise_weights
+from metakd.weighting.prototypes import prototype_scores
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def example(seed: int = 0, n: int = 60, k: int = 3, c: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    embeddings = generator.normal(1.0, 1.0, (n, 5)).astype(np.float32)
+    return embeddings, generator.integers(0, c, n), np.arange(n) % k
+
+
+def test_hand_worked() -> None:
+    embeddings = np.array([[1, 0], [0, 1], [1, 1], [0, 2]], dtype=np.float32)
+    labels, domains = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    # Row 0 is its own prototype; the other domain's prototype of class 0 is (1, 1): cosine 1/sqrt(2).
+    found = prototype_scores(embeddings, labels, domains, alpha=0.25)
+    assert found == pytest.approx([0.25 + 0.75 * 0.5**0.5, 1.0, 0.25 + 0.75 * 0.5**0.5, 1.0])
+
+
+def test_paper_against_a_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings, labels, domains = example()
+    wanted = []
+    for i in range(len(labels)):
+
+        def centroid(k: int, m: int = labels[i]) -> np.ndarray:
+            return embeddings[(domains == k) & (labels == m)].astype(float).mean(0)
+
+        others = [cosine(centroid(k), embeddings[i]) for k in range(3) if k != domains[i]]
+        wanted.append(0.3 * cosine(centroid(domains[i]), embeddings[i]) + 0.7 / 2 * sum(others))
+    wanted = np.clip(wanted, 0, 1)
+    assert prototype_scores(embeddings, labels, domains, alpha=0.3) == pytest.approx(wanted, abs=1e-6)
+    monkeypatch.setattr(prototypes, "BLOCK", 7)  # blocks change nothing
+    assert prototype_scores(embeddings, labels, domains, alpha=0.3) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_released_against_a_naive_loop() -> None:
+    embeddings, labels, domains = example(1)
+    means = [embeddings[domains == k].astype(float).mean(0) for k in range(3)]
+    wanted = []
+    for i in range(len(labels)):
+        others = np.mean([means[k] for k in range(3) if k != domains[i]], axis=0)
+        wanted.append((cosine(means[domains[i]], embeddings[i]) + cosine(others, embeddings[i])) / 2)
+    found = prototype_scores(embeddings, labels, domains, variant="released")
+    assert found == pytest.approx(np.clip(wanted, 0, 1), abs=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_defined_where_the_formula_has_no_value(variant: prototypes.Variant) -> None:
+    embeddings, labels, domains = example(2)
+    assert (prototype_scores(embeddings, labels, np.zeros_like(domains), variant) == 1).all()  # one domain
+    assert (prototype_scores(embeddings[:1], labels[:1], domains[:1], variant) == 1).all()  # a single row
+    assert np.isfinite(prototype_scores(embeddings * 0, labels, domains, variant)).all()  # zero vectors
+    sparse = prototype_scores(embeddings, np.where(domains == 0, 2, labels), domains, variant)  # class 2 in one domain
+    assert np.isfinite(sparse).all() and (sparse >= 0).all() and (sparse <= 1).all()
+    gap = prototype_scores(embeddings, labels, domains * 4, variant)  # domains without rows
+    assert np.isfinite(gap).all()
+
+
+def test_a_class_that_no_other_domain_has_counts_by_its_own_prototype() -> None:
+    embeddings = np.array([[1, 0], [1, 1], [5, 5]], dtype=np.float32)
+    found = prototype_scores(embeddings, np.array([0, 0, 1]), np.array([0, 0, 1]), alpha=0.5)
+    mean = np.array([1.0, 0.5])
+    assert found == pytest.approx([cosine(mean, embeddings[0]), cosine(mean, embeddings[1]), 1.0])
+
+
+def test_expertise_by_hand() -> None:
+    # p(y) = 0.5: (1 + 0.2) / (1 + exp(0.25)); p(y) = 1: (1 + 1) / 2
+    found = expertise_weights(np.array([0.2, 1.0]), np.array([[0.0, 0.0], [0.0, 1000.0]]), np.array([0, 1]))
+    assert found == pytest.approx([1.2 / (1 + np.exp(0.25)), 1.0])

@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from metakd.data.tables import TableError, load, names, read_rows, write_rows
+
+NASTY = [
+    "tab\there", 'a "quoted" word', '"starts with a quote', "line\nbreak", "carriage\rreturn", "both\r\nof them",
+    "emoji 🙂 and é", "next line \x85 and \u2028 separator", "nul \0 inside", "comma, semicolon;", "'", "#hash", "NA",
+]  # fmt: skip
+
+
+def rows(texts: list[str]) -> list[dict]:
+    return [
+        {"guid": f"g{i}", "text_a": text, "text_b": text[::-1], "label": "yes", "domain": "d"}
+        for i, text in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_round_trip(tmp_path: Path, suffix: str, weighted: bool) -> None:
+    wanted = [{**row, "weight": 0.1 * i} if weighted else row for i, row in enumerate(rows(NASTY))]
+    path = tmp_path / f"t{suffix}"
+    assert write_rows(path, wanted) == len(NASTY)
+    assert list(read_rows(path)) == wanted
+    assert [{k: v for k, v in row.items() if k in wanted[0]} for row in load(path)] == wanted
+
+
+def test_the_cache_follows_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    write_rows(path, rows(["one"]))
+    assert load(path)["text_a"][:] == ["one"]
+    write_rows(path, rows(["two"]))
+    assert load(path)["text_a"][:] == ["two"]
+
+
+HEADER = "guid\ttext_a\ttext_b\tlabel\tdomain\n"
+BAD = {
+    "missing column": ("guid\ttext_a\tlabels\tdomain\na\tb\tc\td\n", ["'label'", "did you mean 'labels'"]),
+    "empty text": (HEADER + "a\tx\t\tyes\td\nb\t  \t\tyes\td\n", ["row 2", "'text_a'", "empty"]),
+    "unknown label": (HEADER + "a\tx\t\tyess\td\n", ["row 1", "'label'", "'yess'", "did you mean 'yes'"]),
+    "unknown domain": (HEADER + "a\tx\t\tyes\tdd\n", ["row 1", "'domain'", "'dd'"]),
+    "duplicate guid": (HEADER + "a\tx\t\tyes\td\na\ty\t\tyes\td\n", ["row 2", "'guid'", "twice"]),
+    "broken quoting": (HEADER + 'a\tx\t\tyes\td\nb\t"x" y\t\tyes\td\n', ["row 2", "quoting"]),
+    "unclosed quote": (HEADER + 'a\t"x\t\tyes\td\nb\ty\t\tyes\td\n', ["row 1", "quoting"]),
+    "too many fields": (HEADER + "a\tx\ty\tz\tyes\td\n", ["row 1", "6 fields"]),
+    "no rows": (HEADER, ["no rows"]),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_errors_name_file_row_and_field(tmp_path: Path, kind: str) -> None:
+    text, parts = BAD[kind]
+    path = tmp_path / "bad.tsv"
+    path.write_text(text, "utf-8")
+    for read in (lambda: list(read_rows(path, ["yes", "no"], ["d"])), lambda: load(path, ["yes", "no"], ["d"])):
+        with pytest.raises(TableError) as error:
+            read()
+        for part in ["bad.tsv", *parts]:
+            assert part in str(error.value)
+
+
+def test_wrong_encoding_names_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "latin.tsv"
+    path.write_bytes((HEADER + "a\tx\t\tyes\td\nb\tcafé\t\tyes\td\n").encode("latin-1"))
+    with pytest.raises(TableError, match=r"row 2, field 'text_a': is not UTF-8"):
+        list(read_rows(path))
+
+
+def test_json_lines_and_weights(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    good = '{"guid": 1, "text_a": "x", "label": 0, "domain": "d", "weight": 0.5}\n'
+    path.write_text(good)
+    assert next(read_rows(path)) == {
+        "guid": "1", "text_a": "x", "text_b": "", "label": "0", "domain": "d", "weight": 0.5
+    }  # fmt: skip
+    for bad, part in [("{", "row 2: is not JSON"), ("[]", "row 2: is not a JSON object"),
+                      (good.replace("0.5", '"NaN"').replace("1,", "2,"), "'NaN' is not a number"),
+                      (good.replace("1,", "2,").replace(', "weight": 0.5', ""), "field 'weight'")]:  # fmt: skip
+        path.write_text(good + bad.strip() + "\n")
+        with pytest.raises(TableError, match=part):
+            list(read_rows(path))
+
+
+def test_names_and_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"\xef\xbb\xbfguid,text_a,label,domain\n1,x,b,e\n2,y,a,d\n")
+    assert names(path) == (["a", "b"], ["d", "e"])
