@@ -59,7 +59,7 @@ def make_tokenizer(types: bool = True) -> transformers.PreTrainedTokenizerFast:
 
 def tiny_config(family: str = "bert", layers: int = 4, width: int = 16, heads: int = 2, dropout: float = 0.0) -> Any:
     """A random encoder of the family, small enough for milliseconds a step."""
-    common = {"vocab_size": 25, "max_position_embeddings": 66, "pad_token_id": 0}
+    common = {"vocab_size": 25, "max_position_embeddings": 66, "pad_token_id": 0, "initializer_range": 0.3}
     if family == "distilbert":
         return transformers.DistilBertConfig(
             n_layers=layers, dim=width, n_heads=heads, hidden_dim=32, dropout=dropout, attention_dropout=dropout,

@@ -84,8 +84,8 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
     if positions is not None and max_length > positions - offset:
         raise InputError(
-            f"{name} has {positions - offset} positions, max_length is {max_length}; set --task.max_length "
-            f"{positions - offset}"
+            f"{name} has {positions - offset} positions, max_length is {max_length}; set max_length to "
+            f"{positions - offset} or less"
         )
 
 

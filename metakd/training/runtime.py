@@ -23,7 +23,9 @@ def start(precision: str = "auto") -> Accelerator:
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16())
     # A stage trains only what its terms reach, e.g. no classifier while hidden states are matched.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", kwargs_handlers=[unused])
+    # Without `cpu`, Accelerate would take several processes on a machine without accelerator for single ones.
+    cpu = not torch.accelerator.is_available()
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=cpu, kwargs_handlers=[unused])
 
 
 @functools.cache

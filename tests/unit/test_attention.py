@@ -1,0 +1,53 @@
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from metakd.data.encoding import Batch
+from metakd.models import attention
+from metakd.models.views import Need, view
+from tests.conftest import FAMILIES, tiny_config
+
+
+def batch(family: str) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.tensor([[1] * 14, [1] * 6 + [0] * 8])
+    ids = torch.randint(4, 25, (2, 14), generator=generator) * mask
+    return {"input_ids": ids, "attention_mask": mask, "content_mask": mask, "domain": torch.zeros(2, dtype=torch.long)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_agree_with_the_eager_path_of_the_library(family: str) -> None:
+    torch.manual_seed(0)
+    ours = AutoModelForSequenceClassification.from_config(tiny_config(family)).eval()
+    eager = AutoModelForSequenceClassification.from_config(tiny_config(family), attn_implementation="eager").eval()
+    eager.load_state_dict(ours.state_dict())
+    inputs = batch(family)
+    fused = view(ours, inputs, Need()).logits
+    attention.enable(ours)
+    found = view(ours, inputs, Need(hidden=frozenset({0, 4}), attention=frozenset({1, 3})))
+    output = eager(
+        input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], output_attentions=True,
+        output_hidden_states=True,
+    )  # fmt: skip
+    assert set(found.attention) == {1, 3} and set(found.hidden) == {0, 4}
+    tokens = inputs["attention_mask"].bool()
+    for layer, scores in found.attention.items():
+        wanted, seen = output.attentions[layer - 1], scores.softmax(-1)
+        for row in range(2):
+            keep = tokens[row]
+            torch.testing.assert_close(seen[row][:, keep][:, :, keep], wanted[row][:, keep][:, :, keep])
+            assert not attention.attended(scores)[row][:, keep][:, :, ~keep].any()
+    torch.testing.assert_close(found.logits, fused, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.logits, output.logits, rtol=1e-4, atol=1e-5)
+    for layer in (0, 4):
+        torch.testing.assert_close(
+            found.hidden[layer][tokens], output.hidden_states[layer][tokens], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_is_collected_that_nobody_asked_for(family: str) -> None:
+    model = AutoModelForSequenceClassification.from_config(tiny_config(family)).eval()
+    attention.enable(model)
+    found = view(model, batch(family), Need())
+    assert (found.hidden, found.attention, found.transferable) == ({}, {}, None)
