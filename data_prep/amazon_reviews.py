@@ -86,7 +86,8 @@ def reviews(text: str, domain: str, label: str) -> list[Row]:
     """The reviews of one file; control characters become spaces, entities the characters they stand for."""
     rows = []
     for number, match in enumerate(REVIEW.finditer(text), 1):
-        review = " ".join(CONTROL.sub(" ", html.unescape(match[1])).split())
+        review = html.unescape(html.unescape(match[1]))  # some were escaped twice
+        review = " ".join(CONTROL.sub(" ", review).split())
         rows.append({"guid": f"{domain}-{label}-{number}", "text_a": review, "text_b": "", "label": label,
                      "domain": domain})  # fmt: skip
     return rows

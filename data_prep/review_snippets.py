@@ -32,7 +32,7 @@ def main(
     out: Path = Path("runs/review_snippets/tables"),
     downloads: Path = Path("runs/downloads"),
     threshold: float = 0.5,
-    most_train: int = 1500,
+    most_train: int = 1000,
     most_dev: int = 250,
     most_test: int = 600,
     seed: int = 1,

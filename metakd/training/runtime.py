@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import datasets
 import numpy as np
 import torch
 import transformers
@@ -25,7 +26,10 @@ def start(precision: str = "auto") -> Accelerator:
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     # Without `cpu`, Accelerate would take several processes on a machine without accelerator for single ones.
     cpu = not torch.accelerator.is_available()
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=cpu, kwargs_handlers=[unused])
+    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=cpu, kwargs_handlers=[unused])
+    if not accelerator.is_main_process:
+        datasets.disable_progress_bars()
+    return accelerator
 
 
 @functools.cache

@@ -97,7 +97,8 @@ def test_student_of_other_depth_width_and_head_count(
     ]:
         with pytest.raises(InputError, match=part):
             script("experiments/distill.py").main(
-                task=task(tables, folder, **option), method=method(), teacher=teacher, domain="books", out=tmp_path / "s"
+                task=task(tables, folder, **option), method=method(), teacher=teacher, domain="books",
+                out=tmp_path / "s",
             )  # fmt: skip
     assert not (tmp_path / "s").exists()
 

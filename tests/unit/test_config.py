@@ -33,7 +33,8 @@ def test_every_shipped_method_loads_and_binds(path: Path) -> None:
 def distill(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run_script(
         tmp_path, "experiments/distill.py", "--task", ROOT / "experiments/tasks/review_snippets.yaml", "--method",
-        ROOT / "experiments/methods/metakd.yaml", "--teacher", "t", "--domain", "d", "--out", tmp_path / "o", *arguments,
+        ROOT / "experiments/methods/metakd.yaml", "--teacher", "t", "--domain", "d", "--out", tmp_path / "o",
+        *arguments,
     )  # fmt: skip
 
 

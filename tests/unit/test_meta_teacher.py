@@ -11,7 +11,7 @@ def test_paper_never_draws_the_true_domain_and_draws_the_others_alike() -> None:
     found = false_domains(DOMAINS, STEPS, 4, "paper", np.random.default_rng(1))
     assert (found != DOMAINS).all()
     for k in range(4):
-        counts = np.bincount(found[DOMAINS == k], minlength=4)
+        counts = np.bincount(found[k == DOMAINS], minlength=4)
         others = np.delete(counts, k)
         assert counts[k] == 0 and abs(others / others.sum() - 1 / 3).max() < 0.06
 

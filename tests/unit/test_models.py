@@ -38,7 +38,7 @@ def test_all_layers_kept_is_the_teacher_itself() -> None:
 
 
 def test_a_depth_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match="3 does not divide 4. Choose 1, 2, 4 layers"):
+    with pytest.raises(InputError, match=r"3 does not divide 4\. Choose 1, 2, 4 layers"):
         cut_student(AutoModelForSequenceClassification.from_config(tiny_config(layers=4)), 3)
 
 

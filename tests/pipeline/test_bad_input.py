@@ -1,0 +1,131 @@
+"""Bad input is refused before any long work, with the place and the remedy, and what was there stays."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from metakd.config import MetaTeacher, StudentFromTeacher, Training
+from metakd.data.tables import read_rows, write_rows
+from metakd.errors import InputError
+from metakd.models.classifier import label_names, load_classifier, load_config
+from tests.conftest import make_rows, make_tokenizer, run_script, script
+from tests.pipeline.test_families import Tables, method, task, train_teacher
+
+
+def test_embeddings_of_another_table(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
+    prototypes, folder = script("data_prep/prototype_weights.py").main, tmp_path / "embeddings"
+    script("data_prep/extract_embeddings.py").main(
+        model=str(encoder()), table=tables["train"], out=folder, max_length=32
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"was made from another table than .*dev\.tsv"):
+        prototypes(table=tables["dev"], embeddings=folder, out=tmp_path / "w.tsv")
+    with pytest.raises(InputError, match=r"has no manifest\.json; make it with extract_embeddings\.py"):
+        prototypes(table=tables["dev"], embeddings=tmp_path / "none", out=tmp_path / "w.tsv")
+    assert not (tmp_path / "w.tsv").exists()
+
+
+def test_a_table_without_weights(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
+    write_rows(tables["train"], make_rows(48))
+    made = task(tables, encoder(), StudentFromTeacher(2))
+    with pytest.raises(InputError, match=r"train\.tsv has no weight column; make it with .*prototype_weights"):
+        train_teacher(tmp_path, made)
+    teacher = train_teacher(tmp_path, made, meta=MetaTeacher(row_weight="uniform"))
+    with pytest.raises(InputError, match="row_weight expertise, but the training table has no weight"):
+        script("experiments/distill.py").main(
+            task=made, method=method(), teacher=teacher, domain="books", out=tmp_path / "s"
+        )  # fmt: skip
+
+
+def test_names_that_are_not_there(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
+    made = task(tables, encoder(), StudentFromTeacher(2))
+    teacher = train_teacher(tmp_path, made)
+    distill = script("experiments/distill.py").main
+
+    def refused(part: str, **changes: object) -> None:
+        arguments = {"task": made, "method": method(), "teacher": teacher, "domain": "books", "out": tmp_path / "s"}
+        with pytest.raises(InputError, match=part):
+            distill(**{**arguments, **changes})
+        assert not (tmp_path / "s").exists()
+
+    refused("the teacher knows .*; did you mean 'films'", domain="film")
+    refused("the method's stages are .*; did you mean 'prediction'", stage="predicton")
+    refused("task.epochs.predict: .*did you mean 'prediction'", task=task(tables, teacher, "x", epochs={"predict": 1}))
+    refused("no folder that train_teacher.py wrote", teacher=tmp_path / "encoder")
+    other = task(tables, teacher, StudentFromTeacher(2), labels=["negative", "neutral"])
+    refused(r"classifies \['negative', 'positive'\], the task's labels are \['negative', 'neutral'\]", task=other)
+    gone = task({**tables, "dev": tmp_path / "gone.tsv"}, teacher, StudentFromTeacher(2))
+    refused(r"task.dev: no file '.*gone.tsv'", task=gone)
+    long = task(tables, teacher, str(tmp_path / "encoder"), max_length=80)
+    refused("has 66 positions, max_length is 80", task=long)
+
+
+def test_a_bad_row_is_found_before_training(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
+    rows = list(read_rows(tables["dev"]))
+    rows[4]["label"] = "posiitve"
+    write_rows(tables["dev"], rows)
+    made = task(tables, encoder(), StudentFromTeacher(2))
+    with pytest.raises(InputError, match=r"dev\.tsv, row 5, field 'label': 'posiitve' .* did you mean 'positive'"):
+        train_teacher(tmp_path, made)
+    assert not (tmp_path / "teacher.partial").exists()
+
+
+def test_label_order_does_not_matter(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
+    """Labels are matched by name: a student with a head in another order learns the same classes."""
+    made = task(tables, encoder(), StudentFromTeacher(2), labels=["positive", "negative"], epochs={"teacher": 30})
+    teacher = train_teacher(tmp_path, made)
+    assert label_names(load_config(str(teacher))) == ["positive", "negative"]
+    fresh = load_classifier(str(encoder("other", layers=2)), ["negative", "positive"])
+    fresh.save_pretrained(tmp_path / "reversed")
+    make_tokenizer().save_pretrained(tmp_path / "reversed")
+    second = task(tables, teacher, str(tmp_path / "reversed"), epochs={"intermediate": 1, "prediction": 40})
+    second.training = Training(batch_size=4)
+    quick = method()
+    quick.stages[1].learning_rate, quick.stages[1].select = 3e-3, "last"
+    script("experiments/distill.py").main(
+        task=second, method=quick, teacher=teacher, domain="books", out=tmp_path / "s"
+    )
+    assert label_names(load_config(str(tmp_path / "s"))) == ["negative", "positive"]
+    script("experiments/evaluate.py").main(
+        model=tmp_path / "s", teacher=teacher, table=tables["train"], domain="books", out=tmp_path / "j.json"
+    )  # fmt: skip
+    assert json.loads((tmp_path / "j.json").read_text())["agreement"] > 0.8  # below 0.2 if the order were mixed up
+
+
+def test_scripts_end_with_the_message_alone(tmp_path: Path, tables: Tables) -> None:
+    task_file = tmp_path / "task.yaml"
+    task_file.write_text(
+        f"train: {tables['train']}\ndev: {tables['dev']}\ntest: {tmp_path}/none.tsv\nteacher: t\nstudent: s\n"
+    )
+    done = run_script(tmp_path, "experiments/check_task.py", "--task", task_file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: task.test: no file") and "Traceback" not in done.stderr
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "chapter.txt").write_text("words")
+    done = run_script(
+        tmp_path, "data_prep/extract_embeddings.py", "--model", "m", "--table", tables["dev"], "--out", precious
+    )  # fmt: skip
+    assert done.returncode == 2 and "has no manifest.json" in done.stderr
+    assert [p.name for p in precious.iterdir()] == ["chapter.txt"]
+
+
+def test_shell_variables_survive_odd_names(tmp_path: Path, encoder: Callable[..., Path]) -> None:
+    folder = tmp_path / "my $HOME `x`"
+    folder.mkdir()
+    rows = [{**row, "domain": 'it\'s "odd"'} for row in make_rows(6)]
+    paths = [folder / f"{name}.tsv" for name in ("train", "dev", "test")]
+    for path in paths:
+        write_rows(path, rows)
+    options = [f"--task.{name}={path}" for name, path in zip(("train", "dev", "test"), paths, strict=True)]
+    done = run_script(
+        tmp_path, "experiments/check_task.py", *options, "--task.teacher", "t", "--task.student", "s"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    shell = subprocess.run(
+        ["bash", "-c", done.stdout + '\nprintf "%s|" "$TRAIN" "${DOMAINS[@]}"'],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shell.stdout == f'{paths[0]}|it\'s "odd"|'
