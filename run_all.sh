@@ -19,7 +19,8 @@ name=$(basename "${TASK%.yaml}")
 [[ -f $TASK ]] || { echo "error: no task file $TASK" >&2; exit 2; }
 export TASK RUN=${RUN:-runs/$name} NPROC=${NPROC:-1} OVERRIDES=${OVERRIDES:-}
 export METHOD=${METHOD:-experiments/methods/metakd.yaml}
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / NPROC > 0 ? $(nproc) / NPROC : 1))}
+cores=$(getconf _NPROCESSORS_ONLN)
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / NPROC > 0 ? cores / NPROC : 1))}
 read -ra overrides <<<"$OVERRIDES"
 read -ra genres <<<"${GENRES:-}"
 if [[ $NPROC -gt 1 ]]; then launch=(torchrun --standalone --nproc_per_node "$NPROC"); else launch=(python); fi

@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 source experiments/environment.sh
+environment requirements.txt
 environment tests/requirements.txt
 ruff check .
 ruff format --check .

@@ -30,9 +30,10 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
     known = [s.name for s in method.stages]
     if not stages:
         raise InputError(f"--stage {stage}: the method's stages are {known}{nearest(str(stage), known)}")
-    for name in task.epochs:
+    for name in (*task.epochs, *task.learning_rates):
         if name not in ("teacher", *known):
-            raise InputError(f"task.epochs.{name}: the method's stages are {known}{nearest(name, known)}")
+            hint = nearest(name, known)
+            raise InputError(f"task.epochs, learning_rates: no stage {name!r}; the method's stages are {known}{hint}")
     inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "teacher": teacher}
     config = {**task.settings(*known), "method": method, "domain": domain, "stage": stage}
     if isinstance(task.student, str):
@@ -103,14 +104,9 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
             views = TeacherViews(logits, teacher_model, need, teacher_head)
             problem = DistillationProblem(objective, current, rows, dev, weights[current.name], views, accelerator)
             epochs = task.epochs.get(current.name, current.epochs)
-            progress = fit(
-                problem,
-                accelerator,
-                epochs,
-                current.learning_rate,
-                task.training,
-                folder / f"training-{current.name}",
-            )
+            learning_rate = task.learning_rates.get(current.name, current.learning_rate)
+            place = folder / f"training-{current.name}"
+            progress = fit(problem, accelerator, epochs, learning_rate, task.training, place)
             history[current.name] = progress.summary()
         if accelerator.is_main_process:
             save_model(folder, student, tokenizer, ModelInfo("student", info.domains, task.max_length), beside)

@@ -12,8 +12,8 @@ environment() {
         source .venv/bin/activate
     fi
     local stamp wanted
-    stamp=$VIRTUAL_ENV/.metakd-$(basename "$(dirname "$PWD/$requirements")")
-    wanted=$(cat requirements.txt "$requirements" pyproject.toml; pwd)
+    stamp=$VIRTUAL_ENV/.metakd-${requirements//\//-}
+    wanted=$(cat "$requirements" pyproject.toml; pwd)
     if [[ $(cat "$stamp" 2>/dev/null) != "$wanted" ]]; then
         echo "installing $requirements ..."
         python -m pip install --quiet --disable-pip-version-check -r "$requirements"

@@ -10,14 +10,13 @@ from metakd.config import MetaTeacher, Task
 from metakd.errors import InputError
 from metakd.steps import Step, write_json
 
-DEFAULT_EPOCHS = 3
+EPOCHS, LEARNING_RATE = 3, 5e-5  # unless the task file says otherwise
 
 
 def main(
     task: Task,
     out: Path,
     meta: MetaTeacher = MetaTeacher(),
-    learning_rate: float = 5e-5,
     allow_weak: bool = False,
 ) -> None:
     """Train a teacher on all domains with prototype weights and a domain loss; keeps the best epoch on dev.
@@ -28,11 +27,10 @@ def main(
         task: task file (YAML); any field can be overridden, e.g. --task.training.seed 2.
         out: folder for the teacher, a plain Hugging Face classifier with its domain head beside it.
         meta: what makes it a meta-teacher.
-        learning_rate: peak rate.
         allow_weak: hand on a teacher that does not beat the majority class on dev.
     """
     task.require("train", "dev")
-    config = {**task.settings("teacher"), "meta": meta, "learning_rate": learning_rate}
+    config = {**task.settings("teacher"), "meta": meta}
     inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "model": task.teacher}
     step = Step(out, config, inputs, {"task": task})
     if step.finished():
@@ -66,7 +64,8 @@ def main(
         accelerator.print(f"no domain loss: {len(domains)} domain(s), domain_loss_weight {meta.domain_loss_weight}")
     head = DomainHead(model.config.hidden_size, len(domains)) if with_domain else None
     problem = MetaTeacherProblem(model, head, rows, dev, domains, meta, accelerator)
-    epochs = task.epochs.get("teacher", DEFAULT_EPOCHS)
+    epochs = task.epochs.get("teacher", EPOCHS)
+    learning_rate = task.learning_rates.get("teacher", LEARNING_RATE)
     with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as folder:
         progress = fit(problem, accelerator, epochs, learning_rate, task.training, folder / "training")
         assert progress.best is not None

@@ -66,6 +66,7 @@ class Task:
         max_length: tokens a row is cut to.
         epochs: epochs by stage name ("teacher", or a stage of the method file) where the task's budget
             differs from the default.
+        learning_rates: peak learning rates by stage name, likewise.
         training: how models are trained.
     """
 
@@ -78,6 +79,7 @@ class Task:
     domains: list[str] | None = None
     max_length: int = 128
     epochs: dict[str, int] = field(default_factory=dict)
+    learning_rates: dict[str, float] = field(default_factory=dict)
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
@@ -91,9 +93,10 @@ class Task:
         """What a model trained in these stages depends on, beside the content of its inputs."""
         training = asdict(self.training)
         del training["checkpoint_seconds"]
-        epochs = {stage: self.epochs[stage] for stage in stages if stage in self.epochs}
-        names = {"labels": self.labels, "domains": self.domains, "max_length": self.max_length}
-        return {**names, "epochs": epochs, "training": training}
+        found: dict[str, Any] = {"labels": self.labels, "domains": self.domains, "max_length": self.max_length}
+        for name in ("epochs", "learning_rates"):
+            found[name] = {stage: value for stage, value in getattr(self, name).items() if stage in stages}
+        return {**found, "training": training}
 
     def require(self, *tables: str) -> None:
         """Refuse a table path (by field name) that does not exist."""

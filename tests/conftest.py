@@ -31,6 +31,12 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "modernbert"]
 
 
+@pytest.fixture(autouse=True)
+def _fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tolerances are those of fp32, also on a machine with bf16; a process cannot change its precision."""
+    monkeypatch.setattr("metakd.training.runtime.has_bf16", lambda: False)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tokenised tables of tests do not end up in the user's cache."""

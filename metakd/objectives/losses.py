@@ -39,7 +39,7 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
 
 
 def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference over the classes: [B, C] -> [B] (Ba & Caruana 2014, equation 1)."""
+    """Mean squared difference over the classes: [B, C] -> [B] (Ba & Caruana 2014)."""
     return (student.float() - teacher.float()).square().mean(-1)
 
 

@@ -16,7 +16,7 @@ from metakd.objectives.losses import cross_entropy
 
 
 class MetaTeacherObjective(nn.Module):
-    """t_i CE(y_i) + g1 CE_domain(z_i) per row, as two terms (Meta-KD, section 3.2, equation 4).
+    """t_i CE(y_i) + g1 CE_domain(z_i) per row, as two terms (Meta-KD, section 3.2).
 
     Args:
         teacher: a classifier.

@@ -1,6 +1,6 @@
 """Prototype scores: how typical a row is of its class, in its own domain and in the others.
 
-Meta-KD, section 3.2, equation 1. One pass over the embeddings sums the centroids, a second one scores the
+Meta-KD, section 3.2. One pass over the embeddings sums the centroids, a second one scores the
 rows; both read blocks, so memory does not grow with the table.
 """
 

@@ -24,7 +24,8 @@ def task_file(tmp_path: Path, tables: dict[str, Path], encoder: Callable[..., Pa
     path.write_text(
         f"train: {tables['train']}\ndev: {tables['dev']}\ntest: {tables['test']}\nteacher: {encoder()}\n"
         "student: {layers: 2}\nmax_length: 32\nepochs: {teacher: 3, intermediate: 2, prediction: 2}\n"
-        "training: {batch_size: 7}\n"  # does not divide 48 rows, nor 2 processes
+        "learning_rates: {teacher: 0.003}\n"
+        "training: {batch_size: 7, precision: fp32}\n"  # 7 does not divide 48 rows, nor 2 processes
     )
     return path
 
@@ -32,7 +33,7 @@ def task_file(tmp_path: Path, tables: dict[str, Path], encoder: Callable[..., Pa
 def teacher(tmp_path: Path, task: Path, name: str, *options: str, processes: int = 1) -> Path:
     out = tmp_path / name / "teacher"
     done = run_script(
-        tmp_path, "experiments/train_teacher.py", "--task", task, "--out", out, "--learning_rate", "3e-3",
+        tmp_path, "experiments/train_teacher.py", "--task", task, "--out", out,
         "--allow_weak", "true", *options, processes=processes,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -77,6 +78,17 @@ def test_one_process_two_processes_and_accumulation_are_one(tmp_path: Path, task
         for found, wanted in zip(losses[name], losses["one"], strict=True):
             np.testing.assert_allclose(found, wanted, rtol=TOLERANCE)
         assert scores[name] == scores["one"]
+
+
+def test_bf16_learns_alike(tmp_path: Path, task_file: Path) -> None:
+    """Autocast runs anywhere, slowly; 8 bits of mantissa leave some percent of difference."""
+    bf16 = ("--task.training.precision", "bf16")
+    full, half = teacher(tmp_path, task_file, "full"), teacher(tmp_path, task_file, "half", *bf16)
+    np.testing.assert_allclose(history(half)["losses"][:5], history(full)["losses"][:5], rtol=0.05)
+    for folder, name, options in ((full, "full", ()), (full, "half", bf16)):
+        student(tmp_path, task_file, folder, name, *options)
+    curves = [history(tmp_path / name / "student")["intermediate"]["losses"] for name in ("full", "half")]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=0.05)
 
 
 def test_two_processes_share_the_rows_of_an_embedding_pass(
@@ -130,7 +142,7 @@ def test_killed_runs_end_like_the_run_that_was_never_killed(tmp_path: Path, task
 
     killed = tmp_path / "killed" / "teacher"
     arguments: list[object] = [
-        "experiments/train_teacher.py", "--task", task_file, "--out", killed, "--learning_rate", "3e-3",
+        "experiments/train_teacher.py", "--task", task_file, "--out", killed,
         "--allow_weak", "true", *every,
     ]  # fmt: skip
     checkpoint = tmp_path / "killed/teacher.partial/training/checkpoint.safetensors"

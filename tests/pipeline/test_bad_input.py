@@ -52,7 +52,7 @@ def test_names_that_are_not_there(tmp_path: Path, tables: Tables, encoder: Calla
 
     refused("the teacher knows .*; did you mean 'films'", domain="film")
     refused("the method's stages are .*; did you mean 'prediction'", stage="predicton")
-    refused("task.epochs.predict: .*did you mean 'prediction'", task=task(tables, teacher, "x", epochs={"predict": 1}))
+    refused("no stage 'predict'; .*did you mean 'prediction'", task=task(tables, teacher, "x", epochs={"predict": 1}))
     refused("no folder that train_teacher.py wrote", teacher=tmp_path / "encoder")
     other = task(tables, teacher, StudentFromTeacher(2), labels=["negative", "neutral"])
     refused(r"classifies \['negative', 'positive'\], the task's labels are \['negative', 'neutral'\]", task=other)

@@ -28,13 +28,20 @@ def method() -> Method:
 
 def task(tables: Tables, teacher: Path, student: str | StudentFromTeacher, **options: object) -> Task:
     epochs = {"teacher": 12, "intermediate": 1, "prediction": 2}
-    settings = {"max_length": 32, "epochs": epochs, "training": Training(batch_size=8), **options}
+    rates = {"teacher": 3e-3}
+    settings = {
+        "max_length": 32,
+        "epochs": epochs,
+        "learning_rates": rates,
+        "training": Training(batch_size=8),
+        **options,
+    }
     return Task(str(tables["train"]), str(tables["dev"]), str(tables["test"]), str(teacher), student, **settings)
 
 
 def train_teacher(tmp_path: Path, made: Task, **options: object) -> Path:
     out = tmp_path / "teacher"
-    script("experiments/train_teacher.py").main(task=made, out=out, learning_rate=3e-3, **options)
+    script("experiments/train_teacher.py").main(task=made, out=out, **options)
     return out
 
 
@@ -137,7 +144,7 @@ def test_one_domain_and_a_class_missing_in_a_domain(
         rows = [r for r in make_rows(36, seed=seed) if r["domain"] != "books" or r["label"] == "positive"]
         write_rows(found[name], [{**row, "weight": 0.5} for row in rows])
     made = task(found, tmp_path / "encoder", StudentFromTeacher(1))
-    script("experiments/train_teacher.py").main(task=made, out=tmp_path / "t2", learning_rate=3e-3)
+    script("experiments/train_teacher.py").main(task=made, out=tmp_path / "t2")
     script("experiments/distill.py").main(
         task=made, method=method(), teacher=tmp_path / "t2", domain="books", out=tmp_path / "s2"
     )  # fmt: skip
@@ -145,11 +152,11 @@ def test_one_domain_and_a_class_missing_in_a_domain(
 
 def test_a_weak_teacher_is_not_handed_on(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
     made = task(tables, encoder(), StudentFromTeacher(2), epochs={"teacher": 1})
-    made.training.warmup = 0.9
+    made.learning_rates = {"teacher": 1e-9}
     with pytest.raises(InputError, match="does not beat the majority class"):
-        script("experiments/train_teacher.py").main(task=made, out=tmp_path / "weak", learning_rate=1e-9)
+        script("experiments/train_teacher.py").main(task=made, out=tmp_path / "weak")
     assert not (tmp_path / "weak").exists()
-    script("experiments/train_teacher.py").main(task=made, out=tmp_path / "weak", learning_rate=1e-9, allow_weak=True)
+    script("experiments/train_teacher.py").main(task=made, out=tmp_path / "weak", allow_weak=True)
     assert (tmp_path / "weak" / "model.safetensors").is_file()
 
 

@@ -1,0 +1,32 @@
+"""The README's numbers are computed, and what it names is there."""
+
+import json
+import re
+
+from metakd.evaluation.report import markdown
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_results_table_is_the_one_of_the_results_file() -> None:
+    name, shown = re.findall(r"<!-- results: (\S+) -->\n(.*)<!-- end of results -->", README, re.DOTALL)[0]
+    results = json.loads((ROOT / name).read_text("utf-8"))
+    seed = results["settings"]["resolved"]["task"]["training"]["seed"]
+    assert shown == f"{markdown(results)}\n\nSeed {seed}, {results['made'][:10]}.\n"
+
+
+def test_every_link_and_named_test_is_there() -> None:
+    for path in re.findall(r"\]\(([\w./]+)\)", README):
+        target = ROOT / path
+        assert target.exists(), path
+    for path in re.findall(r"`((?:unit|identities|distributed|pipeline)/\w+\.py)`", README):
+        assert (ROOT / "tests" / path).is_file(), path
+
+
+def test_every_named_function_is_there() -> None:
+    for name in re.findall(r"`((?:models|weighting|objectives|training)\.[\w.]+)`", README):
+        module, _, attribute = name.rpartition(".")
+        path = ROOT / "metakd" / (module.replace(".", "/") + ".py")
+        whole = ROOT / "metakd" / (name.replace(".", "/") + ".py")
+        assert whole.is_file() or re.search(rf"^(def|class) {attribute}\b", path.read_text(), re.MULTILINE), name
