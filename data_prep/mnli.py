@@ -12,30 +12,37 @@ from pathlib import Path
 from metakd.cli import run
 from metakd.data import splits
 from metakd.data.tables import Row, TableError, write_rows
+from metakd.errors import InputError, nearest
 from metakd.steps import Step
 
 FIELDS = ("genre", "sentence1", "sentence2", "gold_label")
 
 
-def main(train: Path, dev: Path, out: Path, seed: int = 1) -> None:
+def main(train: Path, dev: Path, out: Path, genres: list[str] | None = None, seed: int = 1) -> None:
     """Write train.tsv, dev.tsv and test.tsv of MultiNLI.
 
     Args:
         train: official JSONL (multinli_1.0_train.jsonl) or GLUE's train.tsv.
         dev: the matched dev file in either format; it becomes the test table.
         out: folder for the tables.
+        genres: only these, e.g. [fiction, travel]; all of the training file by default.
         seed: of the split of train into train and dev.
     """
-    step = Step(out, {"seed": seed}, {"train": train, "dev": dev})
+    step = Step(out, {"seed": seed, "genres": genres}, {"train": train, "dev": dev})
     if step.finished():
         return
-    tables = splits.split(list(read(train, "train")), {"train": 0.9, "dev": 0.1}, seed)
-    genres = {row["domain"] for row in tables["train"]}
-    tables["test"] = [row for row in read(dev, "dev") if row["domain"] in genres]
+    rows = list(read(train, "train"))
+    known = {row["domain"] for row in rows}
+    for genre in genres or ():
+        if genre not in known:
+            raise InputError(f"--genres: {genre!r} is not among {sorted(known)}{nearest(genre, known)}")
+    chosen = set(genres or known)
+    tables = splits.split([row for row in rows if row["domain"] in chosen], {"train": 0.9, "dev": 0.1}, seed)
+    tables["test"] = [row for row in read(dev, "dev") if row["domain"] in chosen]
     splits.log_sizes(tables)
     with step.workspace() as folder:
-        for name, chosen in tables.items():
-            write_rows(folder / f"{name}.tsv", chosen)
+        for name, found in tables.items():
+            write_rows(folder / f"{name}.tsv", found)
 
 
 def read(path: Path, source: str) -> Iterator[Row]:

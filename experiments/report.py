@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from metakd.cli import run
 from metakd.errors import InputError
-from metakd.evaluation.report import escape, markdown, plain, summarise
+from metakd.evaluation.report import escape, markdown, plain, steps_markdown, summarise
 from metakd.steps import MANIFEST, write_json
 
 
@@ -26,18 +27,30 @@ def main(runs: Path, evaluations: list[Path]) -> None:
         if "teacher" not in found[-1]:
             raise InputError(f"--evaluations: {path} was made without --teacher")
     made_by = json.loads((Path(found[0]["model"]["path"]) / MANIFEST).read_text("utf-8"))
-    results = summarise(found, {"resolved": made_by["resolved"], "versions": made_by["versions"]})
+    results = summarise(found, {"resolved": made_by["resolved"], "versions": made_by["versions"]}, steps(runs))
     config = made_by["resolved"]
     seed, student = config["task"]["training"]["seed"], escape(str(config["task"]["student"]))
     stages = ", ".join(stage["name"] for stage in config["method"]["stages"])
     text = (
         f"# Results\n\nTest accuracy and macro-F1 in percent, with 95 % Wilson intervals. Seed "
         f"{seed}, {results['made'][:10]}, student: {student}, "
-        f"stages: {escape(stages)}. One seed: differences within the intervals prove nothing.\n\n{markdown(results)}\n"
+        f"stages: {escape(stages)}. One seed: differences within the intervals prove nothing.\n\n{markdown(results)}\n\n{steps_markdown(results['steps'])}\n"
     )
     write_json(runs / "results.json", results)
     (runs / "report.md").write_text(text, "utf-8")
     print(plain(results))
+
+
+def steps(runs: Path) -> list[dict[str, Any]]:
+    """What each step of the run took, in the order in which they ended."""
+    manifests = [*runs.rglob(MANIFEST), *runs.rglob(f"*.{MANIFEST}")]
+    found = []
+    for path in sorted(manifests, key=lambda path: path.stat().st_mtime):
+        content = json.loads(path.read_text("utf-8"))
+        name = path.parent if path.name == MANIFEST else path.with_name(path.name.removesuffix(f".{MANIFEST}"))
+        took = {key: content[key] for key in ("seconds", "peak_memory_mb")}
+        found.append({"name": name.relative_to(runs).as_posix(), **took})
+    return found
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ import hashlib
 import json
 import logging
 import os
+import resource
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -81,6 +84,12 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
+def peak_memory() -> int:
+    """Most memory that this process has held so far, in MB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 1_000_000
+
+
 def package_versions() -> dict[str, str]:
     found = {"metakd": metakd.__version__}
     for name in PACKAGES:
@@ -110,7 +119,7 @@ class Step:
     file: bool = False
 
     def __post_init__(self) -> None:
-        self.out = Path(self.out)
+        self.out, self.started = Path(self.out), time.monotonic()
         for parent in (self.out, *self.out.parents):
             if parent.exists():
                 usable = parent.is_dir() and os.access(parent, os.W_OK)
@@ -193,6 +202,7 @@ class Step:
     def _publish(self) -> None:
         content = file_hash(self.partial) if self.file else folder_hash(self.partial, ("*",))
         manifest = {**self.key, "content": content, "resolved": self.resolved, "versions": package_versions()}
+        manifest |= {"seconds": round(time.monotonic() - self.started, 1), "peak_memory_mb": peak_memory()}
         if self.file:
             self.manifest_path.unlink(missing_ok=True)
             self.partial.replace(self.out)

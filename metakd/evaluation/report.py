@@ -11,8 +11,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def summarise(evaluations: list[dict[str, Any]], settings: dict[str, Any]) -> dict[str, Any]:
-    """Results of one run: settings, time, and one evaluation per domain with the means over domains."""
+def summarise(
+    evaluations: list[dict[str, Any]], settings: dict[str, Any], steps: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Results of one run: settings, what each step took, one evaluation per domain and the means over domains."""
     pairs = {f"{who}_{what}": [e[who][what] for e in evaluations]
              for who in ("teacher", "model") for what in ("accuracy", "macro_f1")}  # fmt: skip
     return {
@@ -20,6 +22,7 @@ def summarise(evaluations: list[dict[str, Any]], settings: dict[str, Any]) -> di
         "settings": settings,
         "mean_over_domains": {name: sum(values) / len(values) for name, values in pairs.items()},
         "domains": evaluations,
+        "steps": steps,
     }
 
 
@@ -38,6 +41,12 @@ def markdown(results: dict[str, Any]) -> str:
         percent(mean["teacher_macro_f1"]), percent(mean["model_macro_f1"]), "", "", "",
     ])  # fmt: skip
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def steps_markdown(steps: list[dict[str, Any]]) -> str:
+    """Seconds and peak memory (of the main process) of each step that left a manifest."""
+    rows = [f"| {escape(step['name'])} | {step['seconds']:.0f} | {step['peak_memory_mb']} |" for step in steps]
+    return "\n".join(["| step | seconds | peak memory, MB |", "| --- | ---: | ---: |", *rows])
 
 
 def plain(results: dict[str, Any]) -> str:

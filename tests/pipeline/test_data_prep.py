@@ -91,6 +91,8 @@ def test_mnli_reads_glue_tsv(tmp_path: Path) -> None:
     assert found["test"] == [
         {"guid": "dev-0n", "text_a": '"Say 0" he', "text_b": 'quote " 0', "label": "neutral", "domain": "fiction"}
     ]
+    with pytest.raises(InputError, match="did you mean 'fiction'"):
+        script("data_prep/mnli.py").main(train=train, dev=dev, out=tmp_path / "other", genres=["fictions"])
     train.write_text(header + "broken\trow\n")
     with pytest.raises(TableError, match=r"train\.tsv, row 1: has 2 fields, the header 8"):
         script("data_prep/mnli.py").main(train=train, dev=dev, out=tmp_path / "other")
