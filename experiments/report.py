@@ -32,9 +32,10 @@ def main(runs: Path, evaluations: list[Path]) -> None:
     seed, student = config["task"]["training"]["seed"], escape(str(config["task"]["student"]))
     stages = ", ".join(stage["name"] for stage in config["method"]["stages"])
     text = (
-        f"# Results\n\nTest accuracy and macro-F1 in percent, with 95 % Wilson intervals. Seed "
-        f"{seed}, {results['made'][:10]}, student: {student}, "
-        f"stages: {escape(stages)}. One seed: differences within the intervals prove nothing.\n\n{markdown(results)}\n\n{steps_markdown(results['steps'])}\n"
+        "# Results\n\n"
+        f"Test accuracy and macro-F1 in percent, with 95 % Wilson intervals. Seed {seed}, {results['made'][:10]}, "
+        f"student: {student}, stages: {escape(stages)}. One seed: differences within the intervals prove nothing.\n\n"
+        f"{markdown(results)}\n\n{steps_markdown(results['steps'])}\n"
     )
     write_json(runs / "results.json", results)
     (runs / "report.md").write_text(text, "utf-8")
