@@ -18,6 +18,7 @@ from metakd.data.tables import load
 from metakd.errors import InputError
 
 Batch = dict[str, torch.Tensor]
+PROBE = "Naïve CAFÉ-goers don't pay $3.50, do they? 中文 [MASK]\tun\u200bbelievable"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -146,6 +147,16 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         state.pop("padding", None)
     parts = [type(tokenizer).__name__, tokenizer.special_tokens_map, tokenizer.model_input_names, state]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+
+
+def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers make the same ids: the same vocabulary, and the same ids of a text with traps.
+
+    What they do is compared, not how they are stored: one model may ship a vocab.txt, the other a tokenizer.json.
+    """
+    if one.get_vocab() != other.get_vocab():
+        return False
+    return all(one(*texts)["input_ids"] == other(*texts)["input_ids"] for texts in ((PROBE,), (PROBE, PROBE)))
 
 
 def _tokenise(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:

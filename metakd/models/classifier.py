@@ -37,7 +37,7 @@ def load_classifier(name: str, labels: list[str]) -> PreTrainedModel:
     config = load_config(name)
     trained = is_classifier(config)
     if trained and sorted(label_names(config)) != sorted(labels):
-        raise InputError(f"{name} classifies {label_names(config)}, the task's labels are {labels}")
+        raise InputError(f"{name} classifies {label_names(config)}, wanted are {labels}; start from an encoder")
     if not trained:
         config.num_labels = len(labels)
         config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}

@@ -8,7 +8,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.config import StudentFromTeacher, Task
-from metakd.data.encoding import EncodedRows, load_tokenizer, tokenizer_hash
+from metakd.data.encoding import EncodedRows, load_tokenizer, same_tokens
 from metakd.errors import InputError
 from metakd.methods import Method, Stage
 from metakd.models.classifier import check_tokenizer, cut_student, label_names, load_classifier
@@ -51,7 +51,7 @@ def bind_method(
             log.info("stage %s: no transferable term, since the teacher has no domain head", stage.name)
             terms = [term for term in terms if term.feature != "transferable"]
         inner = [term.feature for term in terms if term.feature in TOKEN_FEATURES]
-        if inner and tokenizer_hash(tokenizer) != tokenizer_hash(teacher_tokenizer):
+        if inner and not same_tokens(tokenizer, teacher_tokenizer):
             raise InputError(
                 f"stage {stage.name} matches {inner}, for which teacher and student must share a tokenizer; "
                 "use a student of the teacher's family, or a method with logits alone"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from metakd.data.encoding import Batch, EncodedRows, model_inputs
@@ -30,7 +31,8 @@ def cached_logits(
     def logits(batch: Batch) -> torch.Tensor:
         return teacher(**model_inputs(batch)).logits
 
-    if not step.finished():
+    # One process looks, so that all agree even if another run finishes the store at this moment.
+    if not broadcast_object_list([step.finished()])[0]:
         with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as folder:
             fill_store(folder, rows, len(order), teacher, logits, accelerator, "teacher logits")
     store = RowStore(step.out)

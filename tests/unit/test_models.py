@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import normalizers
 from transformers import AutoModelForSequenceClassification
 
-from metakd.data.encoding import encode, load_tokenizer
+from metakd.data.encoding import encode, load_tokenizer, same_tokens
 from metakd.data.tables import write_rows
 from metakd.errors import InputError
 from metakd.models.classifier import check_tokenizer, cut_student, label_order, layer_prefix, load_classifier
@@ -48,7 +49,7 @@ def test_labels_are_matched_by_name(encoder: Callable[..., Path], tmp_path: Path
     again = load_classifier(str(tmp_path / "trained"), ["yes", "no"])
     assert again.config.id2label == {0: "no", 1: "yes"}  # the trained order stays
     assert label_order(["no", "yes"], ["yes", "no"], "x") == [1, 0]
-    with pytest.raises(InputError, match=r"classifies \['no', 'yes'\], the task's labels are \['no', 'maybe'\]"):
+    with pytest.raises(InputError, match=r"classifies \['no', 'yes'\], wanted are \['no', 'maybe'\]"):
         load_classifier(str(tmp_path / "trained"), ["no", "maybe"])
 
 
@@ -90,6 +91,19 @@ def test_pairs_and_single_rows_in_one_table(tmp_path: Path) -> None:
         assert encoded.tokens[i]["input_ids"] == wanted["input_ids"]
         assert encoded.tokens[i]["token_type_ids"] == wanted["token_type_ids"]
     assert "token_type_ids" not in encode(path, make_tokenizer(types=False), 32).tokens.column_names
+
+
+def test_tokenizers_are_compared_by_what_they_do() -> None:
+    cased = make_tokenizer()
+    cased.backend_tokenizer.normalizer = normalizers.NFC()
+    assert same_tokens(make_tokenizer(), make_tokenizer(types=False))
+    larger = make_tokenizer()
+    larger.add_tokens(["café"])
+    assert not same_tokens(make_tokenizer(), larger)
+    lower = make_tokenizer()
+    for tokenizer in (cased, lower):
+        tokenizer.add_tokens(["café"])
+    assert not same_tokens(cased, lower)
 
 
 def test_masked_mean_and_domain_head_by_hand() -> None:
