@@ -22,25 +22,21 @@ export METHOD=${METHOD:-experiments/methods/metakd.yaml}
 cores=$(getconf _NPROCESSORS_ONLN)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / NPROC > 0 ? cores / NPROC : 1))}
 read -ra overrides <<<"$OVERRIDES"
-read -ra genres <<<"${GENRES:-}"
 if [[ $NPROC -gt 1 ]]; then launch=(torchrun --standalone --nproc_per_node "$NPROC"); else launch=(python); fi
-slug() { printf %s "${1//[^[:alnum:]._-]/_}"; } # as in experiments/run_genre.sh
 step() { printf '\n== %s (%s)\n' "$1" "$(date +%H:%M:%S)"; }
 
 step "tables"
-case $name in
-review_snippets)
+case $TASK in
+experiments/tasks/review_snippets.yaml)
     python data_prep/packaged_minilm.py
     python data_prep/review_snippets.py --out "runs/$name/tables" ;;
-amazon_reviews)
+experiments/tasks/amazon_reviews.yaml)
     python data_prep/amazon_reviews.py --source "${SOURCE:?name the folder or tar.gz}" --out "runs/$name/tables" ;;
-mnli)
+experiments/tasks/mnli.yaml)
     python data_prep/mnli.py --train "${SOURCE:?name the folder}/train.jsonl" --dev "$SOURCE/dev_matched.jsonl" \
         --out "runs/$name/tables" ;;
 esac
-chosen=()
-[[ ${#genres[@]} -eq 0 ]] || chosen=(--domains "[$(IFS=,; echo "${genres[*]}")]")
-facts=$(python experiments/check_task.py --task "$TASK" "${overrides[@]}" "${chosen[@]}")
+facts=$(python experiments/check_task.py --task "$TASK" "${overrides[@]}" --method "$METHOD" --genres="${GENRES:-}")
 eval "$facts"
 
 step "embeddings"
@@ -52,10 +48,10 @@ step "meta-teacher"
 "${launch[@]}" experiments/train_teacher.py --task "$TASK" "${overrides[@]}" --task.train "$RUN/train.weighted.tsv" \
     --out "$RUN/teacher"
 evaluations=()
-for genre in "${DOMAINS[@]}"; do
-    step "student for $genre"
-    experiments/run_genre.sh "$genre"
-    evaluations+=("$RUN/students/$(slug "$genre").json")
+for i in "${!DOMAINS[@]}"; do
+    step "student for ${DOMAINS[i]}"
+    experiments/run_genre.sh "${DOMAINS[i]}"
+    evaluations+=("$RUN/students/${FOLDERS[i]}.json")
 done
 step "results"
 python experiments/report.py --runs "$RUN" --evaluations "[$(IFS=,; echo "${evaluations[*]}")]"
@@ -65,7 +61,7 @@ cat <<END
 Results:  $RUN/results.json, $RUN/report.md
 Teacher:  $RUN/teacher
 Students: $RUN/students/GENRE (plain Hugging Face classifiers)
-Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$RUN/students/$(slug "${DOMAINS[0]}")')('Not bad at all.'))"
+Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$RUN/students/${FOLDERS[0]}')('Not bad at all.'))"
           another seed: RUN=$RUN-seed2 OVERRIDES="--task.training.seed 2" ./run_all.sh
           your own tables: data_prep/README.md
 END

@@ -50,6 +50,8 @@ def main(source: Path, out: Path, split: Literal["grouped", "released"] = "group
     tables = released_split(rows) if split == "released" else splits.split(rows, SHARES, seed)
     splits.log_sizes(tables)
     with step.workspace() as folder:
+        if folder is None:
+            return
         for name, chosen in tables.items():
             write_rows(folder / f"{name}.tsv", chosen)
 
@@ -63,7 +65,7 @@ def read_folder(source: Path) -> dict[tuple[str, str], str]:
             path = root / folder / f"{label}.review"
             if not path.is_file():
                 raise InputError(f"--source {source}: {path} is missing")
-            found[domain, label] = path.read_text("utf-8")
+            found[domain, label] = decoded(path.read_bytes(), str(path))
     return found
 
 
@@ -76,10 +78,18 @@ def read_tar(source: Path) -> dict[tuple[str, str], str]:
                 for label in LABELS:
                     file = archive.extractfile(f"sorted_data_acl/{folder}/{label}.review")
                     assert file is not None
-                    found[domain, label] = file.read().decode("utf-8")
+                    found[domain, label] = decoded(file.read(), f"{source}, {file.name}")
     except (tarfile.TarError, KeyError) as error:
         raise InputError(f"--source {source}: not the published archive ({error})") from None
     return found
+
+
+def decoded(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{where}, line {line}: is not UTF-8; get the file again") from None
 
 
 def reviews(text: str, domain: str, label: str) -> list[Row]:

@@ -10,7 +10,9 @@ from metakd.steps import Step
 
 
 def main(model: str, table: Path, out: Path, max_length: int = 128) -> None:
-    """Write E(x), the masked mean of the last hidden states, of every row; memory does not grow with the table.
+    """Write E(x), the masked mean of the last hidden states, of every row.
+
+    Token ids and vectors stay on disk; what grows in memory is a row's guid, length and hash, some 200 bytes.
 
     Runs under torchrun too: each process embeds its share of the rows and writes it to the shared file.
 
@@ -29,7 +31,7 @@ def main(model: str, table: Path, out: Path, max_length: int = 128) -> None:
     from metakd.models.classifier import check_tokenizer, load_config
     from metakd.models.pooling import embed
     from metakd.training.inference import fill_store
-    from metakd.training.runtime import start
+    from metakd.training.runtime import Together, start
 
     load_config(model)
     accelerator = start("fp32")  # the same vectors on every machine
@@ -39,7 +41,9 @@ def main(model: str, table: Path, out: Path, max_length: int = 128) -> None:
     rows = encode(table, tokenizer, max_length)
     encoder.to(accelerator.device)
     started, width = time.monotonic(), encoder.config.hidden_size
-    with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as folder:
+    with step.workspace(Together(accelerator)) as folder:
+        if folder is None:
+            return
         fill_store(folder, rows, width, encoder, lambda batch: embed(encoder, batch), accelerator, "embedding")
     accelerator.print(f"{len(rows)} rows in {time.monotonic() - started:.0f} s -> {out}")
 

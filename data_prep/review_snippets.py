@@ -58,6 +58,8 @@ def main(
     splits = {name: limit(splits[name], most, seed) for name, most in limits.items()}
     log_sizes(splits)
     with step.workspace() as folder:
+        if folder is None:
+            return
         for name, chosen in splits.items():
             write_rows(folder / f"{name}.tsv", chosen)
 

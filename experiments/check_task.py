@@ -3,36 +3,66 @@
 from __future__ import annotations
 
 import shlex
+from collections import defaultdict
 
 from metakd.cli import run
-from metakd.config import Task
+from metakd.config import StudentFromTeacher, Task, folder_name
 from metakd.data.tables import names, read_rows
 from metakd.errors import InputError, nearest
+from metakd.methods import Method
 
 
-def main(task: Task, domains: list[str] | None = None) -> None:
+def main(task: Task, method: Method | None = None, genres: str = "", genre: str = "") -> None:
     """Read all three tables and refuse what is wrong; print the task's paths and domains as shell variables.
 
     Of the test table only the form is looked at.
 
     Args:
         task: task file (YAML).
-        domains: some of the task's domains, to distil for; all by default.
+        method: method file (YAML); if given, its terms are checked against teacher and student too.
+        genres: domains to distil for, separated by spaces; all of the task's by default.
+        genre: one domain, whose name may hold spaces.
     """
     task.require("train", "dev", "test")
     found_labels, found_domains = names(task.train)
-    labels, all_domains = task.labels or found_labels, task.domains or found_domains
+    labels, domains = task.labels or found_labels, task.domains or found_domains
+    chosen = [genre] if genre else genres.split() or domains
+    rows: dict[str, set[str]] = defaultdict(set)
     for path in (task.train, task.dev, task.test):
-        for _ in read_rows(path, labels, all_domains):
-            pass
-    for name in domains or ():
-        if name not in all_domains:
-            raise InputError(f"--domains: {name!r} is not among {all_domains}{nearest(name, all_domains)}")
+        for row in read_rows(path, labels, domains):
+            rows[path].add(row["domain"])
+    for name in chosen:
+        if name not in domains:
+            raise InputError(f"domain {name!r} is not among {domains}{nearest(name, domains)}")
+        for path in (task.train, task.dev, task.test):
+            if name not in rows[path]:
+                raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
+    if method is not None:
+        check_models(task, method)
     print(f"TRAIN={shlex.quote(task.train)}")
     print(f"TEST={shlex.quote(task.test)}")
     print(f"ENCODER={shlex.quote(task.teacher)}")
     print(f"MAX_LENGTH={task.max_length}")
-    print(f"DOMAINS=({' '.join(map(shlex.quote, domains or all_domains))})")
+    print(f"DOMAINS=({' '.join(map(shlex.quote, chosen))})")
+    print(f"FOLDERS=({' '.join(map(folder_name, chosen))})")
+
+
+def check_models(task: Task, method: Method) -> None:
+    """Refuse layers, losses and stage names that do not fit, from the models' configurations alone."""
+    from metakd.models.classifier import load_config
+    from metakd.objectives.layer_maps import uniform
+    from metakd.objectives.terms import bind
+
+    method.check_stages(task)
+    teacher = student = load_config(task.teacher)
+    if isinstance(task.student, StudentFromTeacher):
+        uniform(teacher.num_hidden_layers, task.student.layers, first=1)
+        student = load_config(task.teacher)
+        student.num_hidden_layers = task.student.layers
+    else:
+        student = load_config(task.student)
+    for stage in method.stages:
+        bind(stage.terms, teacher, student)
 
 
 if __name__ == "__main__":

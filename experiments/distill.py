@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from metakd.cli import run
-from metakd.config import Task
+from metakd.config import Task, folder_name
 from metakd.errors import InputError, nearest
+from metakd.manifests import write_json
 from metakd.methods import Method
-from metakd.steps import Step, write_json
+from metakd.steps import Step
 
 
 def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stage: str | None = None) -> None:
@@ -30,10 +30,7 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
     known = [s.name for s in method.stages]
     if not stages:
         raise InputError(f"--stage {stage}: the method's stages are {known}{nearest(str(stage), known)}")
-    for name in (*task.epochs, *task.learning_rates):
-        if name not in ("teacher", *known):
-            hint = nearest(name, known)
-            raise InputError(f"task.epochs, learning_rates: no stage {name!r}; the method's stages are {known}{hint}")
+    method.check_stages(task)
     inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "teacher": teacher}
     config = {**task.settings(*known), "method": method, "domain": domain, "stage": stage}
     if isinstance(task.student, str):
@@ -48,13 +45,13 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
 
     from metakd.data.encoding import EncodedRows, encode, load_tokenizer
     from metakd.data.tables import names
-    from metakd.models.classifier import label_names, label_order, load_classifier
+    from metakd.models.classifier import check_tokenizer, label_names, label_order, load_classifier
     from metakd.models.folders import ModelInfo, load_domain_head, load_info, save_model
     from metakd.objectives.distillation import DistillationObjective
     from metakd.objectives.terms import formula, needs
     from metakd.training.loop import fit
     from metakd.training.problems import DistillationProblem
-    from metakd.training.runtime import seed_everything, start
+    from metakd.training.runtime import Together, seed_everything, start
     from metakd.training.students import bind_method, row_weights, start_student, student_head
     from metakd.training.teacher_outputs import TeacherViews, cached_logits
 
@@ -66,11 +63,13 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
     if domain not in info.domains:
         raise InputError(f"--domain {domain}: the teacher knows {info.domains}{nearest(domain, info.domains)}")
     accelerator = start(task.training.precision)
+    step.resolved |= {"precision": accelerator.mixed_precision, "device": accelerator.device.type}
     seed_everything(task.training.seed)
     teacher_model = load_classifier(str(teacher), labels)
     teacher_tokenizer = load_tokenizer(str(teacher))
     loaded = load_domain_head(teacher, teacher_model.config.hidden_size)
     teacher_head = loaded[0].to(accelerator.device) if loaded else None
+    check_tokenizer(teacher_model, teacher_tokenizer, task.max_length, str(teacher))
     student, tokenizer = start_student(task, teacher_model, teacher_tokenizer)
     bound = bind_method(method, teacher_model, student, teacher_tokenizer, tokenizer, teacher_head)
     student_labels = label_names(student.config)
@@ -85,15 +84,17 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
     rows, dev = of_domain(task.train, tokenizer), of_domain(task.dev, tokenizer)
     teacher_model.to(accelerator.device)
     cache = Step(
-        teacher.with_name(f"{teacher.name}.logits") / domain,
-        {"max_length": task.max_length, "domain": domain},
+        teacher.with_name(f"{teacher.name}.logits") / folder_name(domain),
+        {"max_length": task.max_length, "domain": domain, "precision": accelerator.mixed_precision},
         {"train": task.train, "teacher": teacher},
     )
     logits = cached_logits(cache, teacher_model, of_domain(task.train, teacher_tokenizer), order, accelerator)
     weights = {s.name: row_weights(s, rows, logits) for s in stages}
-    head = student_head(teacher_head, student)
+    head = student_head(teacher_head, student, task.student)
     beside: dict[str, nn.Module | None] = {"domain_head": head}
-    with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as folder:
+    with step.workspace(Together(accelerator)) as folder:
+        if folder is None:
+            return
         history = {}
         for position, current in enumerate(stages):
             terms, need = bound[current.name], needs(bound[current.name])[0]
@@ -105,14 +106,12 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
             problem = DistillationProblem(objective, current, rows, dev, weights[current.name], views, accelerator)
             epochs = task.epochs.get(current.name, current.epochs)
             learning_rate = task.learning_rates.get(current.name, current.learning_rate)
-            place = folder / f"training-{current.name}"
+            place = step.scratch / f"training-{current.name}"
             progress = fit(problem, accelerator, epochs, learning_rate, task.training, place)
             history[current.name] = progress.summary()
         if accelerator.is_main_process:
-            save_model(folder, student, tokenizer, ModelInfo("student", info.domains, task.max_length), beside)
+            save_model(folder, student, tokenizer, ModelInfo(info.domains, task.max_length), beside)
             write_json(folder / "history.json", history)
-            for current in stages:
-                shutil.rmtree(folder / f"training-{current.name}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 # Makes .venv unless a virtual environment is active; installs only when the file has changed.
 environment() {
     local requirements=$1
+    if [[ ${BASH_VERSINFO[0]}${BASH_VERSINFO[1]} -lt 44 ]]; then
+        echo "error: bash 4.4 or newer is needed, this is $BASH_VERSION" >&2
+        return 2
+    fi
     if [[ -z ${VIRTUAL_ENV:-} ]]; then
-        if [[ ! -x .venv/bin/python ]]; then
+        if [[ ! -f .venv/bin/activate ]]; then
             "${PYTHON:-python3}" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
                 { echo "error: Python 3.10 or newer is needed; name one with PYTHON=/path/to/python3" >&2; return 2; }
-            "${PYTHON:-python3}" -m venv .venv
+            "${PYTHON:-python3}" -m venv --clear .venv
         fi
         # shellcheck disable=SC1091
         source .venv/bin/activate

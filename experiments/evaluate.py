@@ -7,7 +7,8 @@ from typing import Any
 
 from metakd.cli import run
 from metakd.errors import InputError, nearest
-from metakd.steps import Step, write_json
+from metakd.manifests import write_json
+from metakd.steps import Step
 
 
 def main(
@@ -15,7 +16,7 @@ def main(
     table: Path,
     out: Path,
     teacher: Path | None = None,
-    domain: str | None = None,
+    domain: str = "",
     max_length: int | None = None,
 ) -> None:
     """Write a model's scores on a table as JSON. Runs under python or torchrun.
@@ -25,7 +26,7 @@ def main(
         table: table with labels, usually the test split.
         out: JSON file.
         teacher: also score this model on the same rows, and how often the two agree.
-        domain: only rows of this domain.
+        domain: only rows of this domain; all by default.
         max_length: tokens a row is cut to; by default what the model was trained with.
     """
     inputs: dict[str, str | Path] = {"table": table, "model": model}
@@ -35,10 +36,10 @@ def main(
     if step.finished():
         return
     from metakd.data.tables import names
-    from metakd.training.runtime import start
+    from metakd.training.runtime import Together, start
 
     _, domains = names(table)
-    if domain is not None and domain not in domains:
+    if domain and domain not in domains:
         raise InputError(f"--domain {domain}: {table} has {domains}{nearest(domain, domains)}")
     accelerator = start()
     result: dict[str, Any] = {"table": str(table), "domain": domain}
@@ -46,8 +47,8 @@ def main(
     if teacher is not None:
         result["teacher"], expected = score(teacher, table, domains, domain, max_length, accelerator)
         result["agreement"] = sum(a == b for a, b in zip(predicted, expected, strict=True)) / len(predicted)
-    with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as file:
-        if accelerator.is_main_process:
+    with step.workspace(Together(accelerator)) as file:
+        if file is not None and accelerator.is_main_process:
             write_json(file, result)
     for name in ("model", "teacher"):
         if name in result:
@@ -57,7 +58,7 @@ def main(
 
 
 def score(
-    model: Path, table: Path, domains: list[str], domain: str | None, max_length: int | None, accelerator: Any
+    model: Path, table: Path, domains: list[str], domain: str, max_length: int | None, accelerator: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """The scores of one model, and the label that it names for each row."""
     from metakd.data.encoding import encode, load_tokenizer
@@ -73,7 +74,7 @@ def score(
     length = max_length or (info.max_length if info else 128)
     classifier = load_classifier(str(model), labels).to(accelerator.device)
     rows = encode(table, load_tokenizer(str(model)), length, labels, domains)
-    if domain is not None:
+    if domain:
         rows = rows.of_domain(domains.index(domain))
     predicted = logits_of(classifier, rows, accelerator, f"evaluating {model}").argmax(1)
     scores = scores_by_domain(predicted, rows.labels, rows.domains, labels, domains)

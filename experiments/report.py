@@ -9,7 +9,7 @@ from typing import Any
 from metakd.cli import run
 from metakd.errors import InputError
 from metakd.evaluation.report import escape, markdown, plain, steps_markdown, summarise
-from metakd.steps import MANIFEST, write_json
+from metakd.manifests import MANIFEST, write_json
 
 
 def main(runs: Path, evaluations: list[Path]) -> None:

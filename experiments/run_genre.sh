@@ -11,12 +11,13 @@ genre=$1
 task=${TASK:-experiments/tasks/review_snippets.yaml}
 run=${RUN:-runs/review_snippets}
 method=${METHOD:-experiments/methods/metakd.yaml}
-student=$run/students/${genre//[^[:alnum:]._-]/_}
 read -ra overrides <<<"${OVERRIDES:-}"
 if [[ ${NPROC:-1} -gt 1 ]]; then launch=(torchrun --standalone --nproc_per_node "$NPROC"); else launch=(python); fi
-eval "$(python experiments/check_task.py --task "$task" "${overrides[@]}")"
+facts=$(python experiments/check_task.py --task "$task" "${overrides[@]}" --genre="$genre")
+eval "$facts"
+student=$run/students/${FOLDERS[0]}
 
 "${launch[@]}" experiments/distill.py --task "$task" "${overrides[@]}" --task.train "$run/train.weighted.tsv" \
-    --method "$method" --teacher "$run/teacher" --domain "$genre" --out "$student"
-"${launch[@]}" experiments/evaluate.py --model "$student" --teacher "$run/teacher" --table "$TEST" --domain "$genre" \
+    --method "$method" --teacher "$run/teacher" --domain="$genre" --out "$student"
+"${launch[@]}" experiments/evaluate.py --model "$student" --teacher "$run/teacher" --table "$TEST" --domain="$genre" \
     --out "$student.json"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from metakd import manifests
 from metakd.cli import run
 from metakd.config import MetaTeacher, Task
 from metakd.errors import InputError
-from metakd.steps import Step, write_json
+from metakd.manifests import write_json
+from metakd.steps import Step
 
 EPOCHS, LEARNING_RATE = 3, 5e-5  # unless the task file says otherwise
+WEAK = (
+    "the teacher's dev accuracy does not beat the majority class; train it longer or at another rate, or hand it on "
+    "all the same with --allow_weak true"
+)
 
 
 def main(
@@ -34,6 +39,8 @@ def main(
     inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "model": task.teacher}
     step = Step(out, config, inputs, {"task": task})
     if step.finished():
+        if not (allow_weak or manifests.read(out / "history.json")["beats_majority"]):
+            raise InputError(WEAK)
         return
     from metakd.data.encoding import encode, load_tokenizer
     from metakd.data.tables import names
@@ -43,9 +50,10 @@ def main(
     from metakd.models.folders import ModelInfo, save_model
     from metakd.training.loop import fit
     from metakd.training.problems import MetaTeacherProblem
-    from metakd.training.runtime import seed_everything, start
+    from metakd.training.runtime import Together, seed_everything, start
 
     accelerator = start(task.training.precision)
+    step.resolved |= {"precision": accelerator.mixed_precision, "device": accelerator.device.type}
     found_labels, found_domains = names(task.train)
     domains = task.domains or found_domains
     seed_everything(task.training.seed)
@@ -66,21 +74,19 @@ def main(
     problem = MetaTeacherProblem(model, head, rows, dev, domains, meta, accelerator)
     epochs = task.epochs.get("teacher", EPOCHS)
     learning_rate = task.learning_rates.get("teacher", LEARNING_RATE)
-    with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as folder:
-        progress = fit(problem, accelerator, epochs, learning_rate, task.training, folder / "training")
+    with step.workspace(Together(accelerator)) as folder:
+        if folder is None:
+            return
+        progress = fit(problem, accelerator, epochs, learning_rate, task.training, step.scratch / "training")
         assert progress.best is not None
         score, majority = progress.best["dev"]["score"], majority_accuracy(dev.labels, dev.domains)
         accelerator.print(f"best epoch {progress.best['epoch']}: dev accuracy {score:.4f}, majority {majority:.4f}")
         if score <= majority and not allow_weak:
-            raise InputError(
-                f"the teacher's dev accuracy {score:.4f} does not beat the majority class ({majority:.4f}); train it "
-                "longer or at another rate, or hand it on all the same with --allow_weak true"
-            )
+            raise InputError(WEAK)
         if accelerator.is_main_process:
-            info = ModelInfo("meta-teacher", domains, task.max_length)
+            info = ModelInfo(domains, task.max_length)
             save_model(folder, model, tokenizer, info, {"domain_head": head})
-            write_json(folder / "history.json", progress.summary())
-            shutil.rmtree(folder / "training")
+            write_json(folder / "history.json", {**progress.summary(), "beats_majority": score > majority})
 
 
 if __name__ == "__main__":

@@ -53,5 +53,6 @@ def run(main: Callable[..., None]) -> None:
 
 
 def fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    rank = int(os.environ.get("RANK", "0"))
+    print(f"error: {message}" if rank == 0 else f"error in process {rank}: {message}", file=sys.stderr)
     return 2

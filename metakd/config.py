@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from metakd.errors import InputError
+
+
+def folder_name(name: str) -> str:
+    """A folder's name for a domain: the name itself if it is plain, else made plain and told apart by a hash."""
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        return name
+    digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] + "-" + digest
 
 
 @dataclass
@@ -58,7 +68,7 @@ class Task:
     Args:
         train: training table (TSV, CSV, JSONL or Parquet): guid, text_a, text_b, label, domain[, weight].
         dev: table that models are chosen on.
-        test: table that evaluation reads, and nothing else does.
+        test: table that evaluation alone learns anything from.
         teacher: pretrained encoder that the teacher starts from: a Hugging Face name or a folder.
         student: encoder that the student starts from: a name, a folder, or {layers: N} of the teacher.
         labels: class names in the order of the logits; by default those of the training table, sorted.
@@ -86,6 +96,12 @@ class Task:
         for name, values in (("labels", self.labels), ("domains", self.domains)):
             if values is not None and len(set(values)) != len(values):
                 raise ValueError(f"{name} has a name twice: {values}")
+        for stage, count in self.epochs.items():
+            if count < 1:
+                raise ValueError(f"epochs.{stage} is {count}; it must be at least 1")
+        for stage, rate in self.learning_rates.items():
+            if rate <= 0:
+                raise ValueError(f"learning_rates.{stage} is {rate}; it must be above 0")
         if self.max_length < 4:
             raise ValueError(f"max_length is {self.max_length}; a row needs at least 4 tokens")
 
@@ -124,3 +140,7 @@ class MetaTeacher:
     domain_loss_weight: float = 0.5
     false_labels: Literal["paper", "released"] = "paper"
     domain_row_weight: Literal["paper", "released"] = "paper"
+
+    def __post_init__(self) -> None:
+        if self.domain_loss_weight < 0:
+            raise ValueError(f"domain_loss_weight is {self.domain_loss_weight}; it must be 0 (off) or above")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from metakd.config import Task
+from metakd.errors import InputError, nearest
+
 Feature = Literal[
     "embedding", "hidden", "attention_scores", "attention_probabilities", "transferable", "logits", "label"
 ]
@@ -56,6 +59,10 @@ class Stage:
     row_weight: Literal["uniform", "prototype", "expertise"] = "uniform"
     select: Literal["dev", "last"] = "dev"
 
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.learning_rate <= 0 or not self.terms:
+            raise ValueError(f"stage {self.name}: needs epochs of at least 1, a learning_rate above 0, and terms")
+
 
 @dataclass
 class Method:
@@ -71,3 +78,10 @@ class Method:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"a method needs stages with different names, not {names}")
+
+    def check_stages(self, task: Task) -> None:
+        """Refuse a task file with epochs or rates for a stage that neither the method nor the teacher has."""
+        known = ["teacher", *(stage.name for stage in self.stages)]
+        for name in (*task.epochs, *task.learning_rates):
+            if name not in known:
+                raise InputError(f"task.epochs, learning_rates: no stage {name!r} among {known}{nearest(name, known)}")

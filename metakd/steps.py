@@ -3,101 +3,43 @@
 A step writes to `OUT.partial` and renames; `manifest.json` lies in the output folder (beside an output
 file: `OUT.manifest.json`) and holds the settings, versions and hashes of the inputs. The same step called
 again finds it finished; with other settings or inputs it is stale and made anew; what a killed run left
-in `OUT.partial` is taken up where the manifest there agrees. Nothing here imports torch: a finished step
-is recognised in milliseconds.
+in `OUT.partial` and `.OUT.scratch` is taken up where the manifest there agrees. Nothing here imports torch:
+a finished step is recognised in milliseconds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import resource
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-import metakd
+from metakd import manifests
 from metakd.errors import InputError
+from metakd.manifests import MANIFEST
 
 log = logging.getLogger(__name__)
-MANIFEST = "manifest.json"
-PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
-HASHED_MODEL_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+class Processes:
+    """The processes that make a step together; here a single one (see `metakd.training.runtime.Together`)."""
 
+    main = True
 
-def content_hash(path: str | Path) -> str:
-    """Hash of an input: a file's bytes, or what a model or step folder holds; a Hub name stands for itself."""
-    path = Path(path)
-    if path.is_file():
-        return file_hash(path)
-    if not path.is_dir():
-        return f"name:{path}"
-    manifest = path / MANIFEST
-    if manifest.is_file():  # the step that made the folder has hashed its content
-        return json.loads(manifest.read_text("utf-8"))["content"]
-    return folder_hash(path)
+    def wait(self) -> None:
+        """Barrier."""
 
-
-def folder_hash(path: Path, patterns: tuple[str, ...] = HASHED_MODEL_FILES) -> str:
-    """One hash over names and bytes of the files that match, the manifest left out."""
-    digest = hashlib.sha256()
-    files = {file for pattern in patterns for file in path.rglob(pattern) if file.name != MANIFEST}
-    for file in sorted(files):
-        digest.update(f"{file.relative_to(path)} {file_hash(file)}\n".encode())
-    return digest.hexdigest()
-
-
-def plain(value: Any) -> Any:
-    """Settings as JSON holds them."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {key: plain(item) for key, item in asdict(value).items()}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", "utf-8")
-    temporary.replace(path)
-
-
-def peak_memory() -> int:
-    """Most memory that this process has held so far, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 1_000_000
-
-
-def package_versions() -> dict[str, str]:
-    found = {"metakd": metakd.__version__}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # data preparation runs without torch
-            continue
-    return found
+    def agree(self, answer: bool) -> bool:
+        """The main process's answer, on all of them."""
+        return answer
 
 
 @dataclass
@@ -132,8 +74,8 @@ class Step:
                 "it was copied in part; it is left as it is. Choose another --out, or remove it yourself"
             )
         self.key = {
-            "config": plain(self.config),
-            "inputs": {name: content_hash(path) for name, path in self.inputs.items()},
+            "config": manifests.plain(self.config),
+            "inputs": {name: manifests.content_hash(path) for name, path in self.inputs.items()},
         }
 
     @property
@@ -144,14 +86,20 @@ class Step:
     def partial(self) -> Path:
         return self.out.with_name(self.out.name + ".partial")
 
+    @property
+    def old(self) -> Path:
+        return self.out.with_name(f".{self.out.name}.discarded")
+
+    @property
+    def scratch(self) -> Path:
+        """For what a run needs to go on after a kill; removed when the output is there."""
+        return self.out.with_name(f".{self.out.name}.scratch")
+
     def _empty(self) -> bool:
         return self.out.is_dir() and not any(self.out.iterdir())
 
     def _same(self, manifest: Path) -> bool:
-        try:
-            found = json.loads(manifest.read_text("utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return False
+        found = manifests.read(manifest)
         return all(found.get(name) == value for name, value in json.loads(json.dumps(self.key)).items())
 
     def finished(self) -> bool:
@@ -159,59 +107,83 @@ class Step:
         done = self.out.exists() and self._same(self.manifest_path)
         if done:
             log.info("finished before: %s", self.out)
-        elif self.out.exists():
-            log.info("settings or inputs have changed, making anew: %s", self.out)
         return done
 
     @contextmanager
-    def workspace(self, main: bool = True, wait_for_everyone: Callable[[], None] = lambda: None) -> Iterator[Path]:
+    def workspace(self, processes: Processes | None = None) -> Iterator[Path | None]:
         """The place to write to; when the block ends without an error it becomes the output.
 
+        None if another run has finished the step in the meantime: two runs never write one output.
+
         Args:
-            main: whether this process makes and renames the place (one of several does).
-            wait_for_everyone: barrier over the processes.
+            processes: that make the step together; the main one creates and renames the place.
         """
+        processes = processes or Processes()
         lock = FileLock(self.out.with_name(f".{self.out.name}.lock"))
-        if main:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            self._prepare()
-        wait_for_everyone()
         try:
+            if processes.main:
+                self.out.parent.mkdir(parents=True, exist_ok=True)
+                self._acquire(lock)
+            if processes.agree(processes.main and self.finished()):
+                yield None
+                return
+            if processes.main:
+                self._prepare()
+            processes.wait()
             yield self.partial
-            wait_for_everyone()
-            if main:
+            processes.wait()
+            if processes.main:
                 self._publish()
+            processes.wait()
         finally:
-            if main:
-                lock.release()
-        wait_for_everyone()
+            lock.release()
+
+    def _acquire(self, lock: FileLock) -> None:
+        try:
+            lock.acquire(timeout=0.1)
+        except Timeout:
+            log.info("waiting for another run that makes %s", self.out)
+            lock.acquire()
 
     def _prepare(self) -> None:
-        key_file = self.partial / MANIFEST
-        if self.partial.is_dir() and not self._same(key_file):
-            shutil.rmtree(self.partial)
+        manifest = self.partial / MANIFEST
+        begun = {manifest.with_name(f"{MANIFEST}.partial")}
+        if self.partial.is_dir() and set(self.partial.iterdir()) - begun and not manifest.is_file():
+            raise InputError(f"{self.partial} is in the way and was not made by this step; move it elsewhere")
+        if self.partial.is_dir() and self._same(manifest):
+            log.info("going on from what an earlier run left: %s", self.partial)
+            self.scratch.mkdir(exist_ok=True)
+            return
+        if self.out.exists() and not self._empty():
+            log.info("settings or inputs have changed, making anew: %s", self.out)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         if self.file:
             self.partial.unlink(missing_ok=True)
-        elif not self.partial.exists():
-            self.partial.mkdir()
-            write_json(key_file, self.key)
-        else:
-            log.info("going on from what an earlier run left: %s", self.partial)
+            return
+        self._move_away(self.partial)
+        shutil.rmtree(self.old, ignore_errors=True)
+        self.partial.mkdir()
+        self.scratch.mkdir()
+        manifests.write_json(manifest, self.key)
 
     def _publish(self) -> None:
-        content = file_hash(self.partial) if self.file else folder_hash(self.partial, ("*",))
-        manifest = {**self.key, "content": content, "resolved": self.resolved, "versions": package_versions()}
-        manifest |= {"seconds": round(time.monotonic() - self.started, 1), "peak_memory_mb": peak_memory()}
+        whole = manifests.file_hash(self.partial) if self.file else manifests.folder_hash(self.partial)
+        manifest = {**self.key, "content": whole, "resolved": self.resolved, **manifests.circumstances()}
+        manifest |= {"seconds": round(time.monotonic() - self.started, 1), "peak_memory_mb": manifests.peak_memory()}
         if self.file:
-            self.manifest_path.unlink(missing_ok=True)
+            # A kill between any two of these leaves no output, and so a step that is not finished.
+            self.out.unlink(missing_ok=True)
+            manifests.write_json(self.manifest_path, manifest)
             self.partial.replace(self.out)
-            write_json(self.manifest_path, manifest)
             return
-        write_json(self.partial / MANIFEST, manifest)
-        old = self.out.with_name(self.out.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.out.exists():
-            self.out.replace(old)
+        manifests.write_json(self.partial / MANIFEST, {**manifest, "files": manifests.file_times(self.partial)})
+        self._move_away(self.out)
         self.partial.replace(self.out)
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self.old, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _move_away(self, folder: Path) -> None:
+        """Rename before removal, so that a kill never leaves half of a folder in its place."""
+        shutil.rmtree(self.old, ignore_errors=True)
+        if folder.exists():
+            folder.replace(self.old)

@@ -12,8 +12,10 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+import metakd
 from metakd.data.tables import load
 from metakd.errors import InputError
 
@@ -114,7 +116,8 @@ def encode(
         TableError: see `metakd.data.tables.read_rows`.
     """
     table = load(path, labels, domains)
-    settings = [table._fingerprint, tokenizer_hash(tokenizer), max_length]
+    # With the version of what tokenises, so that nothing stale is taken from the cache.
+    settings = [table._fingerprint, tokenizer_hash(tokenizer), max_length, metakd.__version__, transformers.__version__]
     encoded = table.map(
         lambda rows: _tokenise(rows, tokenizer, max_length),
         batched=True,

@@ -84,7 +84,7 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
 
 def _json_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(filter(str.strip, file), 1):
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from metakd.errors import InputError
-from metakd.steps import file_hash
+from metakd.manifests import file_hash
 
 
 def download(requirement: str, sha256: str, folder: Path, kind: str) -> Path:
@@ -26,17 +26,8 @@ def download(requirement: str, sha256: str, folder: Path, kind: str) -> Path:
     wanted = folder / "requirement.txt"
     wanted.write_text(f"{requirement} --hash=sha256:{sha256}\n", "utf-8")
     choice = "--only-binary" if kind == "wheel" else "--no-binary"
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        choice,
-        ":all:",
-    ]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command += [choice, requirement.split("==")[0]]  # of this package alone, not of what builds it
     done = subprocess.run([*command, "-r", wanted, "-d", folder], capture_output=True, text=True, check=False)
     for file in folder.iterdir():
         if done.returncode == 0 and file != wanted and file_hash(file) == sha256:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from metakd.data import formats
 from metakd.data.formats import Row, TableError
 from metakd.errors import InputError, nearest
-from metakd.steps import file_hash
+from metakd.manifests import file_hash
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -56,8 +56,10 @@ def read_rows(
         seen.add(row["guid"])
         if number == 1:
             weighted = raw.get("weight") is not None
-        if weighted or raw.get("weight") is not None:
+        if weighted:
             row["weight"] = _weight(path, number, raw.get("weight"))
+        elif raw.get("weight") is not None:
+            raise TableError(path, "is there, but row 1 has none; give all rows a weight, or none", number, "weight")
         yield row
     if not seen:
         raise TableError(path, "has no rows")

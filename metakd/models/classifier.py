@@ -80,12 +80,12 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     if tokenizer.pad_token_id is None:
         raise InputError(f"{name}: the tokenizer has no padding token; set one and save the tokenizer again")
     positions = getattr(model.config, "max_position_embeddings", None)
-    # RoBERTa counts positions from padding_idx + 1.
-    offset = (model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0
-    if positions is not None and max_length > positions - offset:
+    for part, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and "position" in part and module.padding_idx is not None:
+            positions = module.num_embeddings - module.padding_idx - 1  # RoBERTa and kin count from there
+    if positions is not None and max_length > positions:
         raise InputError(
-            f"{name} has {positions - offset} positions, max_length is {max_length}; set max_length to "
-            f"{positions - offset} or less"
+            f"{name} has {positions} positions, max_length is {max_length}; set max_length to {positions} or less"
         )
 
 

@@ -15,8 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.errors import InputError
+from metakd.manifests import write_json
 from metakd.models.domain_head import DomainHead
-from metakd.steps import write_json
 
 INFO = "metakd.json"
 
@@ -26,12 +26,10 @@ class ModelInfo:
     """What a model was trained for.
 
     Args:
-        kind: "meta-teacher" or "student".
         domains: domain names, in the order of the domain head's numbers.
         max_length: tokens its rows were cut to.
     """
 
-    kind: str
     domains: list[str]
     max_length: int
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from metakd.config import MetaTeacher
 from metakd.data.encoding import Batch, EncodedRows
+from metakd.errors import InputError
 from metakd.models.domain_head import DomainHead
 from metakd.models.views import Need, view
 from metakd.objectives.losses import cross_entropy
@@ -40,13 +41,22 @@ class MetaTeacherObjective(nn.Module):
 def scales_and_weights(
     rows: EncodedRows, settings: MetaTeacher, with_domain: bool
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Factor and row weights of each term."""
+    """Factor and row weights of each term.
+
+    The loop divides each term by its weights' sum; the table's mean weight as a factor gives back the ratio of
+    the two terms that the paper's plain sum over rows has.
+
+    Raises:
+        InputError: every weight is 0.
+    """
     ones = np.ones(len(rows))
     score = rows.weights if settings.row_weight == "prototype" else ones
-    scales, weights = {"label": 1.0}, {"label": score}
+    if not score.any():
+        raise InputError("every row has weight 0; make the weights again, or train with --meta.row_weight uniform")
+    scales, weights = {"label": float(score.mean())}, {"label": score}
     if with_domain:
-        scales["domain"] = settings.domain_loss_weight
         weights["domain"] = score if settings.domain_row_weight == "released" else ones
+        scales["domain"] = settings.domain_loss_weight * float(weights["domain"].mean())
     return scales, weights
 
 

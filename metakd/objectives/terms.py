@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 STATES = ("embedding", "hidden")
 ATTENTION = ("attention_scores", "attention_probabilities")
 # Features of the teacher's inside, for which its tokens must be the student's.
-TOKEN_FEATURES = (*STATES, *ATTENTION)
+TOKEN_FEATURES = (*STATES, *ATTENTION, "transferable")
 LOSSES: dict[str, dict[str, Callable[..., Tensor]]] = {
     "embedding": {"mse": losses.hidden_mse},
     "hidden": {"mse": losses.hidden_mse},
@@ -97,11 +97,11 @@ def rows_loss(
         project: brings a feature of the student (by kind, "hidden" or "transferable") to the teacher's width.
     """
     term, mask = bound.term, batch["attention_mask"]
-    if term.feature == "label":
-        return losses.cross_entropy(student.logits, batch["label"])
     if term.loss in SOFT_LOSSES:
         return SOFT_LOSSES[term.loss](student.logits, teacher.logits, term.temperature)
     loss = LOSSES[term.feature][term.loss]
+    if term.feature == "label":
+        return loss(student.logits, batch["label"])
     if term.feature == "logits":
         return loss(student.logits, teacher.logits)
     if term.feature == "transferable":

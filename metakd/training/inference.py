@@ -30,16 +30,20 @@ def run_over(
     compute: Callable[[Batch], Tensor],
     accelerator: Accelerator,
     label: str,
+    done: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (row numbers, values [B, D]) of this process's share of the rows; the model is in eval mode meanwhile.
 
     Args:
         compute: from a batch on the device to values.
         label: of the progress bar.
+        done: rows [n] that need no computing; batches stay the same, so that values do not depend on it.
     """
     training = model.training
     model.eval()
     batches = plan_inference(rows.lengths, BATCH_SIZE, accelerator.process_index, accelerator.num_processes)
+    if done is not None:
+        batches = [chosen for chosen in batches if not done[chosen].all()]
     quiet = not accelerator.is_main_process
     for chosen in tqdm(batches, label, leave=False, disable=quiet, mininterval=1.0):
         with accelerator.autocast():
@@ -76,7 +80,7 @@ def fill_store(
     accelerator.wait_for_everyone()
     store = RowStore(folder, writable=True)
     assert store.done is not None
-    left = np.flatnonzero(~store.done)
+    done = np.array(store.done)
     accelerator.wait_for_everyone()  # all have read what is done before anyone writes
-    for chosen, values in run_over(rows.select(left), model, compute, accelerator, label):
-        store.write(left[chosen], values)
+    for chosen, values in run_over(rows, model, compute, accelerator, label, done):
+        store.write(chosen, values)

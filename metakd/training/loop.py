@@ -9,6 +9,7 @@ on from a checkpoint needs no random state.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -26,11 +27,12 @@ from tqdm import tqdm
 from metakd.config import Training
 from metakd.data.batches import micro_batches, plan_epoch
 from metakd.data.encoding import EncodedRows
+from metakd.errors import InputError
 from metakd.training import checkpoints
 from metakd.training.runtime import seed_everything
 
 log = logging.getLogger(__name__)
-CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class Problem:
@@ -98,7 +100,7 @@ def fit(
     """Train, and leave the best epoch's weights in the objective; goes on from the checkpoint in `folder`.
 
     Args:
-        folder: for the checkpoint and the best weights; remove it when the result is saved.
+        folder: for the checkpoint and the best weights, needed until the result is saved.
     """
     optimizer: Any = torch.optim.AdamW(
         parameter_groups(problem.objective, training.weight_decay),
@@ -130,14 +132,15 @@ def fit(
                     save(folder, objective, optimizer, progress, accelerator)
                     saved = time.monotonic()
             if finish_epoch(progress, problem, per_epoch) and accelerator.is_main_process:
-                checkpoints.write(folder / BEST, checkpoints.unique_tensors(objective))
+                checkpoints.write(best_file(folder, progress), checkpoints.unique_tensors(objective))
             log.info("%s", describe(progress.epochs[-1]))
             if progress.step == total or due(saved, training.checkpoint_seconds, accelerator):
                 save(folder, objective, optimizer, progress, accelerator)
                 saved = time.monotonic()
     accelerator.wait_for_everyone()
     if progress.best is not None:
-        checkpoints.load_tensors(objective, load_file(folder / BEST))
+        checkpoints.load_tensors(objective, load_file(best_file(folder, progress)))
+    accelerator.wait_for_everyone()  # all have read before anyone removes the folder
     accelerator.free_memory()
     return progress
 
@@ -188,6 +191,12 @@ def weighted_sums(
     }
 
 
+def best_file(folder: Path, progress: Progress) -> Path:
+    """The weights of the best epoch; a checkpoint names the epoch, so it never meets those of another."""
+    assert progress.best is not None
+    return folder / f"best-{progress.best['epoch']}.safetensors"
+
+
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay, vectors (biases, norms) do not."""
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -206,6 +215,13 @@ def schedule(step: int, total: int, warmup: float) -> float:
 
 
 def record_step(progress: Progress, scales: dict[str, float], losses: dict[str, float]) -> None:
+    """Note the losses of a step; all processes hold the same, so all stop if one is not finite."""
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise InputError(
+                f"step {progress.step + 1}: the loss of term {name!r} is {value}; lower the learning rate, or "
+                "train with --task.training.precision fp32"
+            )
     progress.step += 1
     progress.losses.append(sum(scales[name] * value for name, value in losses.items()))
     for name, value in losses.items():
@@ -240,5 +256,9 @@ def due(last: float, seconds: float, accelerator: Accelerator) -> bool:
 
 
 def save(folder: Path, objective: nn.Module, optimizer: Any, progress: Progress, accelerator: Accelerator) -> None:
-    if accelerator.is_main_process:
-        checkpoints.save(folder / CHECKPOINT, objective, optimizer.optimizer, asdict(progress))
+    if not accelerator.is_main_process:
+        return
+    checkpoints.save(folder / CHECKPOINT, objective, optimizer.optimizer, asdict(progress))
+    for old in folder.glob("best-*.safetensors"):  # no checkpoint names them any more
+        if progress.best is None or old != best_file(folder, progress):
+            old.unlink()

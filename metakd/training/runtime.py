@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 import datasets
@@ -10,6 +11,9 @@ import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast_object_list
+
+from metakd.steps import Processes
 
 
 def start(precision: str = "auto") -> Accelerator:
@@ -20,7 +24,9 @@ def start(precision: str = "auto") -> Accelerator:
     """
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16())
     # A stage trains only what its terms reach, e.g. no classifier while hidden states are matched.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -30,6 +36,19 @@ def start(precision: str = "auto") -> Accelerator:
     if not accelerator.is_main_process:
         datasets.disable_progress_bars()
     return accelerator
+
+
+class Together(Processes):
+    """The processes of an accelerator, as a step needs them."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator, self.main = accelerator, accelerator.is_main_process
+
+    def wait(self) -> None:
+        self.accelerator.wait_for_everyone()
+
+    def agree(self, answer: bool) -> bool:
+        return bool(broadcast_object_list([answer])[0])
 
 
 @functools.cache

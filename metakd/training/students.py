@@ -11,9 +11,11 @@ from metakd.config import StudentFromTeacher, Task
 from metakd.data.encoding import EncodedRows, load_tokenizer, same_tokens
 from metakd.errors import InputError
 from metakd.methods import Method, Stage
+from metakd.models import attention
 from metakd.models.classifier import check_tokenizer, cut_student, label_names, load_classifier
 from metakd.models.domain_head import DomainHead
-from metakd.objectives.terms import TOKEN_FEATURES, BoundTerm, bind
+from metakd.models.folders import load_domain_head
+from metakd.objectives.terms import TOKEN_FEATURES, BoundTerm, bind, needs
 from metakd.weighting.expertise import expertise_weights
 
 log = logging.getLogger(__name__)
@@ -59,13 +61,23 @@ def bind_method(
         if not terms:
             raise InputError(f"stage {stage.name} has no terms left")
         bound[stage.name] = bind(terms, teacher.config, student.config)
+        for model, need in zip((teacher, student), needs(bound[stage.name]), strict=True):
+            if need.attention:
+                attention.enable(model)  # here, so that a family without it is refused before any stage runs
     return bound
 
 
-def student_head(teacher_head: DomainHead | None, student: PreTrainedModel) -> DomainHead | None:
-    """The student's own domain head: the teacher's to begin with, where the widths agree."""
+def student_head(teacher_head: DomainHead | None, student: PreTrainedModel, start: object) -> DomainHead | None:
+    """The student's own domain head: that of an earlier stage's folder, else the teacher's where the widths agree.
+
+    Args:
+        start: what the student starts from (`Task.student`).
+    """
     if teacher_head is None:
         return None
+    earlier = load_domain_head(start, student.config.hidden_size) if isinstance(start, str) else None
+    if earlier is not None:
+        return earlier[0]
     domains, width = teacher_head.domain_embedding.weight.shape
     head = DomainHead(student.config.hidden_size, domains)
     if width == student.config.hidden_size:

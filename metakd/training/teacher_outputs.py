@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel
 
 from metakd.data.encoding import Batch, EncodedRows, model_inputs
@@ -15,12 +14,13 @@ from metakd.models.domain_head import DomainHead
 from metakd.models.views import Need, Views, view
 from metakd.steps import Step
 from metakd.training.inference import fill_store
+from metakd.training.runtime import Together
 
 
 def cached_logits(
     step: Step, teacher: PreTrainedModel, rows: EncodedRows, order: list[int], accelerator: Accelerator
 ) -> np.ndarray:
-    """The teacher's logits [n, C], memory-mapped from the step's folder; computed if it is not finished.
+    """The teacher's logits [n, C], from the step's folder; computed if it is not finished.
 
     The step's inputs are the table and the teacher, so a store of another table or teacher is never used.
 
@@ -31,9 +31,8 @@ def cached_logits(
     def logits(batch: Batch) -> torch.Tensor:
         return teacher(**model_inputs(batch)).logits
 
-    # One process looks, so that all agree even if another run finishes the store at this moment.
-    if not broadcast_object_list([step.finished()])[0]:
-        with step.workspace(accelerator.is_main_process, accelerator.wait_for_everyone) as folder:
+    with step.workspace(Together(accelerator)) as folder:
+        if folder is not None:
             fill_store(folder, rows, len(order), teacher, logits, accelerator, "teacher logits")
     store = RowStore(step.out)
     store.check(rows.guids)

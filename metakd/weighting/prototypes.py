@@ -11,8 +11,10 @@ from typing import Literal
 
 import numpy as np
 
+from metakd.errors import InputError
+
 Variant = Literal["paper", "released"]
-BLOCK = 65536  # rows at a time
+BLOCK = 8192  # rows at a time
 
 
 def prototype_scores(
@@ -99,4 +101,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def blocks(embeddings: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     for start in range(0, len(embeddings), BLOCK):
         rows = slice(start, start + BLOCK)
-        yield rows, np.asarray(embeddings[rows], dtype=np.float64)
+        block = np.asarray(embeddings[rows], dtype=np.float64)
+        if not np.isfinite(block).all():
+            wrong = start + int(np.flatnonzero(~np.isfinite(block).all(1))[0]) + 1
+            raise InputError(f"the embedding of row {wrong} is not finite; extract the embeddings again")
+        yield rows, block

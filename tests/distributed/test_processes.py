@@ -145,13 +145,13 @@ def test_killed_runs_end_like_the_run_that_was_never_killed(tmp_path: Path, task
         "experiments/train_teacher.py", "--task", task_file, "--out", killed,
         "--allow_weak", "true", *every,
     ]  # fmt: skip
-    checkpoint = tmp_path / "killed/teacher.partial/training/checkpoint.safetensors"
+    checkpoint = tmp_path / "killed/.teacher.scratch/training/checkpoint.safetensors"
     kills = sum(kill_when(lambda at=at: step_of(checkpoint) >= at, arguments, tmp_path) for at in (3, 7, 16))
     assert kills == 3
     assert not killed.exists()
     assert history(teacher(tmp_path, task_file, "killed", *every)) == history(calm)
 
-    partial = tmp_path / "killed/student.partial"
+    partial = tmp_path / "killed/.student.scratch"
     arguments = [*distill_arguments(task_file, killed, tmp_path / "killed/student"), *every]
     moments = [
         lambda: step_of(partial / "training-intermediate/checkpoint.safetensors") >= 2,

@@ -52,7 +52,9 @@ def test_names_that_are_not_there(tmp_path: Path, tables: Tables, encoder: Calla
 
     refused("the teacher knows .*; did you mean 'films'", domain="film")
     refused("the method's stages are .*; did you mean 'prediction'", stage="predicton")
-    refused("no stage 'predict'; .*did you mean 'prediction'", task=task(tables, teacher, "x", epochs={"predict": 1}))
+    refused(
+        "no stage 'predict' among .*did you mean 'prediction'", task=task(tables, teacher, "x", epochs={"predict": 1})
+    )
     refused("no folder that train_teacher.py wrote", teacher=tmp_path / "encoder")
     other = task(tables, teacher, StudentFromTeacher(2), labels=["negative", "neutral"])
     refused(r"classifies \['negative', 'positive'\], wanted are", task=other)
@@ -69,7 +71,7 @@ def test_a_bad_row_is_found_before_training(tmp_path: Path, tables: Tables, enco
     made = task(tables, encoder(), StudentFromTeacher(2))
     with pytest.raises(InputError, match=r"dev\.tsv, row 5, field 'label': 'posiitve' .* did you mean 'positive'"):
         train_teacher(tmp_path, made)
-    assert not (tmp_path / "teacher.partial").exists()
+    assert not (tmp_path / ".teacher.scratch").exists()
 
 
 def test_label_order_does_not_matter(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:

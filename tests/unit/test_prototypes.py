@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from metakd.errors import InputError
 from metakd.weighting import prototypes
 from metakd.weighting.expertise import expertise_weights
 from metakd.weighting.prototypes import prototype_scores
@@ -68,6 +69,13 @@ def test_a_class_that_no_other_domain_has_counts_by_its_own_prototype() -> None:
     found = prototype_scores(embeddings, np.array([0, 0, 1]), np.array([0, 0, 1]), alpha=0.5)
     mean = np.array([1.0, 0.5])
     assert found == pytest.approx([cosine(mean, embeddings[0]), cosine(mean, embeddings[1]), 1.0])
+
+
+def test_an_embedding_that_is_not_finite_is_refused() -> None:
+    embeddings, labels, domains = example()
+    embeddings[6, 2] = np.nan
+    with pytest.raises(InputError, match="row 7 is not finite"):
+        prototype_scores(embeddings, labels, domains)
 
 
 def test_expertise_by_hand() -> None:

@@ -1,10 +1,13 @@
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from metakd.errors import InputError
-from metakd.steps import Step, content_hash
+from metakd.manifests import content_hash
+from metakd.steps import Step
 
 
 def make(out: Path, text: str, config: dict | None = None, inputs: dict | None = None) -> bool:
@@ -13,6 +16,7 @@ def make(out: Path, text: str, config: dict | None = None, inputs: dict | None =
     if step.finished():
         return False
     with step.workspace() as place:
+        assert place is not None
         (place if step.file else place / "text").write_text(text)
     return True
 
@@ -27,7 +31,8 @@ def test_finished_is_skipped_and_stale_is_redone(tmp_path: Path, name: str) -> N
     source.write_text("2")
     assert make(out, "d", {"x": 2}, {"source": source})  # other input
     assert (out if out.is_file() else out / "text").read_text() == "d"
-    assert not [*tmp_path.glob("*.partial"), *tmp_path.glob("*.old")]
+    left = {path.name for path in tmp_path.iterdir()} - {f".{name}.lock", f"{name}.manifest.json"}
+    assert left == {"source", name}
 
 
 def test_a_failed_step_leaves_what_was_there(tmp_path: Path) -> None:
@@ -75,3 +80,82 @@ def test_hash_follows_content(tmp_path: Path) -> None:
     assert content_hash(out) != first
     assert json.loads((out / "manifest.json").read_text())["versions"]["metakd"]
     assert content_hash("bert-base-uncased") == "name:bert-base-uncased"
+
+
+@pytest.mark.parametrize("name", ["folder", "file.json"])
+def test_a_kill_at_any_point_of_publishing_is_no_dead_end(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every write, rename and removal of a step is the last one once; the next call always ends well."""
+    real = {method: getattr(Path, method) for method in ("replace", "unlink", "write_text", "mkdir")}
+    for last in range(20):
+        out, count = tmp_path / str(last) / name, 0
+        make(out, "old", {"x": 1})
+
+        class Killed(BaseException):
+            pass
+
+        def dying(method: str, killed: type[BaseException] = Killed, at: int = last) -> object:
+            def call(self: Path, *arguments: object, **options: object) -> object:
+                nonlocal count
+                count += 1
+                if count > at:
+                    raise killed
+                return real[method](self, *arguments, **options)
+
+            return call
+
+        for method in real:
+            monkeypatch.setattr(Path, method, dying(method))
+        try:
+            make(out, "new", {"x": 2})
+            killed = False
+        except Killed:
+            killed = True
+        for method, function in real.items():
+            monkeypatch.setattr(Path, method, function)
+        make(out, "new", {"x": 2})
+        assert (out if out.is_file() else out / "text").read_text() == "new"
+        assert Step(out, {"x": 2}, {}, file=bool(out.suffix)).finished()
+        if not killed:
+            break
+    else:
+        pytest.fail("a step takes more operations than were tried")
+
+
+def test_an_exchanged_file_is_noticed(tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    make(out, "weights")
+    before = content_hash(out)
+    (out / "text").write_text("other weights")
+    assert content_hash(out) != before
+
+
+def test_a_foreign_folder_in_the_way_stays(tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "notes").write_text("mine")
+    with pytest.raises(InputError, match="in the way"):
+        make(tmp_path / "out", "a")
+    assert (tmp_path / "out.partial" / "notes").read_text() == "mine"
+
+
+def test_a_second_run_waits_and_finds_it_finished(tmp_path: Path) -> None:
+    started, ran = threading.Event(), []
+
+    def run(text: str) -> None:
+        step = Step(tmp_path / "out", {}, {})
+        assert not step.finished()
+        started.set()
+        with step.workspace() as place:
+            if place is not None:
+                ran.append(text)
+                time.sleep(0.3)
+                (place / "text").write_text(text)
+
+    threads = [threading.Thread(target=run, args=(text,)) for text in ("a", "b")]
+    for thread in threads:
+        thread.start()
+        started.wait()
+    for thread in threads:
+        thread.join()
+    assert len(ran) == 1 and (tmp_path / "out" / "text").read_text() == ran[0]

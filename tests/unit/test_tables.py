@@ -78,9 +78,17 @@ def test_json_lines_and_weights(tmp_path: Path) -> None:
     for bad, part in [("{", "row 2: is not JSON"), ("[]", "row 2: is not a JSON object"),
                       (good.replace("0.5", '"NaN"').replace("1,", "2,"), "'NaN' is not a number"),
                       (good.replace("1,", "2,").replace(', "weight": 0.5', ""), "field 'weight'")]:  # fmt: skip
-        path.write_text(good + bad.strip() + "\n")
+        path.write_text(good + bad.strip() + "\n\n")
         with pytest.raises(TableError, match=part):
             list(read_rows(path))
+
+
+def test_a_weight_that_only_later_rows_have_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    row = '{"guid": "%s", "text_a": "x", "label": "0", "domain": "d"%s}\n'
+    path.write_text(row % ("a", "") + row % ("b", ', "weight": 1'))
+    with pytest.raises(TableError, match="row 2, field 'weight': is there, but row 1 has none"):
+        list(read_rows(path))
 
 
 def test_names_and_byte_order_mark(tmp_path: Path) -> None:
