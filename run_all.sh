@@ -31,10 +31,12 @@ experiments/tasks/review_snippets.yaml)
     python data_prep/packaged_minilm.py
     python data_prep/review_snippets.py --out "runs/$name/tables" ;;
 experiments/tasks/amazon_reviews.yaml)
-    python data_prep/amazon_reviews.py --source "${SOURCE:?name the folder or tar.gz}" --out "runs/$name/tables" ;;
+    [[ -z ${SOURCE:-} && -d runs/$name/tables ]] ||
+        python data_prep/amazon_reviews.py --source "${SOURCE:?name the folder or tar.gz}" --out "runs/$name/tables" ;;
 experiments/tasks/mnli.yaml)
-    python data_prep/mnli.py --train "${SOURCE:?name the folder}/train.jsonl" --dev "$SOURCE/dev_matched.jsonl" \
-        --out "runs/$name/tables" ;;
+    [[ -z ${SOURCE:-} && -d runs/$name/tables ]] ||
+        python data_prep/mnli.py --train "${SOURCE:?name the folder}/train.jsonl" \
+            --dev "$SOURCE/dev_matched.jsonl" --out "runs/$name/tables" ;;
 esac
 facts=$(python experiments/check_task.py --task "$TASK" "${overrides[@]}" --method "$METHOD" --genres="${GENRES:-}")
 eval "$facts"

@@ -90,16 +90,18 @@ def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stag
     )
     logits = cached_logits(cache, teacher_model, of_domain(task.train, teacher_tokenizer), order, accelerator)
     weights = {s.name: row_weights(s, rows, logits) for s in stages}
+    seed_everything(task.training.seed)
     head = student_head(teacher_head, student, task.student)
     beside: dict[str, nn.Module | None] = {"domain_head": head}
     with step.workspace(Together(accelerator)) as folder:
         if folder is None:
             return
         history = {}
-        for position, current in enumerate(stages):
+        for current in stages:
             terms, need = bound[current.name], needs(bound[current.name])[0]
             accelerator.print(f"{domain}, stage {current.name}: {formula(terms, current.row_weight)}")
-            seed_everything(task.training.seed, position)  # fresh projections, also in a run that goes on
+            # Fresh projections are the same in a run that goes on, and in a stage that runs alone.
+            seed_everything(task.training.seed, known.index(current.name))
             objective = DistillationObjective(student, terms, teacher_model.config, head if need.transferable else None)
             beside[f"projections-{current.name}"] = objective.projections
             views = TeacherViews(logits, teacher_model, need, teacher_head)

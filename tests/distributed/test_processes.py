@@ -1,14 +1,13 @@
 """Real processes: 1, 2 (gloo) and gradient accumulation compute the same; a killed run ends like an unkilled one."""
 
 import json
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -107,16 +106,18 @@ def test_two_processes_share_the_rows_of_an_embedding_pass(
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
 
 
-def kill_when(condition: Callable[[], bool], arguments: list[object], tmp_path: Path) -> bool:
-    """Start a script and kill -9 it once the condition holds; False if it ended before."""
-    process = subprocess.Popen(
-        command(*map(str, arguments)), env=environment(tmp_path), cwd=ROOT, start_new_session=True,
+def kill_when(condition: Callable[[], bool], arguments: list[object], tmp_path: Path, processes: int = 1) -> bool:
+    """Start a script and kill -9 it and its children once the condition holds; False if it ended before."""
+    process = psutil.Popen(
+        command(*map(str, arguments), processes=processes), env=environment(tmp_path), cwd=ROOT,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     while process.poll() is None:
         if condition():
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            family = [process, *process.children(recursive=True)]
+            for member in family:
+                member.kill()
+            psutil.wait_procs(family)
             return True
         time.sleep(0.002)
     return False
@@ -163,6 +164,18 @@ def test_killed_runs_end_like_the_run_that_was_never_killed(tmp_path: Path, task
     assert history(found) == history(calm_student)
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (found, calm_student))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_two_killed_processes_end_like_two_that_were_not(tmp_path: Path, task_file: Path) -> None:
+    every = ("--task.training.checkpoint_seconds", "0")
+    calm = teacher(tmp_path, task_file, "calm", processes=2)
+    killed = tmp_path / "killed" / "teacher"
+    arguments: list[object] = [
+        "experiments/train_teacher.py", "--task", task_file, "--out", killed, "--allow_weak", "true", *every
+    ]  # fmt: skip
+    checkpoint = tmp_path / "killed/.teacher.scratch/training/checkpoint.safetensors"
+    assert kill_when(lambda: step_of(checkpoint) >= 9, arguments, tmp_path, processes=2)
+    assert history(teacher(tmp_path, task_file, "killed", *every, processes=2)) == history(calm)
 
 
 def test_a_killed_embedding_pass_goes_on(tmp_path: Path, task_file: Path, tables: dict[str, Path]) -> None:
