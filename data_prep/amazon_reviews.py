@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from metakd.cli import run
 from metakd.data import splits
-from metakd.data.tables import Row, write_rows
+from metakd.data.tables import Row
 from metakd.errors import InputError
 from metakd.steps import Step
 
@@ -48,12 +48,7 @@ def main(source: Path, out: Path, split: Literal["grouped", "released"] = "group
     if step.finished():
         return
     tables = released_split(rows) if split == "released" else splits.split(rows, SHARES, seed)
-    splits.log_sizes(tables)
-    with step.workspace() as folder:
-        if folder is None:
-            return
-        for name, chosen in tables.items():
-            write_rows(folder / f"{name}.tsv", chosen)
+    splits.publish(step, tables)
 
 
 def read_folder(source: Path) -> dict[tuple[str, str], str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.data import splits
-from metakd.data.tables import Row, TableError, write_rows
+from metakd.data.tables import Row, TableError
 from metakd.errors import InputError, nearest
 from metakd.steps import Step
 
@@ -41,12 +41,7 @@ def main(train: Path, dev: Path, out: Path, genres: list[str] | None = None, see
     premises = [row["text_a"] for row in rows]  # a premise comes with several hypotheses
     tables = splits.split(rows, {"train": 0.9, "dev": 0.1}, seed, premises)
     tables["test"] = [row for row in read(dev, "dev") if row["domain"] in chosen]
-    splits.log_sizes(tables)
-    with step.workspace() as folder:
-        if folder is None:
-            return
-        for name, found in tables.items():
-            write_rows(folder / f"{name}.tsv", found)
+    splits.publish(step, tables)
 
 
 def read(path: Path, source: str) -> Iterator[Row]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.data.packages import download
-from metakd.data.splits import limit, log_sizes, split
-from metakd.data.tables import Row, write_rows
+from metakd.data.splits import limit, publish, split
+from metakd.data.tables import Row
 from metakd.steps import Step
 
 PACKAGE = "vaderSentiment==3.3.2"
@@ -56,12 +56,7 @@ def main(
     rows, documents = read(sdist, threshold)
     splits = split(rows, {"train": 0.7, "dev": 0.1, "test": 0.2}, seed, documents)
     splits = {name: limit(splits[name], most, seed) for name, most in limits.items()}
-    log_sizes(splits)
-    with step.workspace() as folder:
-        if folder is None:
-            return
-        for name, chosen in splits.items():
-            write_rows(folder / f"{name}.tsv", chosen)
+    publish(step, splits)
 
 
 def read(sdist: Path, threshold: float) -> tuple[list[Row], list[str]]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metakd.data.tables import Row
+from metakd.data.tables import Row, write_rows
+from metakd.steps import Step
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +89,12 @@ def limit(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
     return [rows[i] for i in sorted(kept)]
 
 
-def log_sizes(splits: dict[str, list[Row]]) -> None:
-    """Say how many rows of each domain each split has."""
+def publish(step: Step, splits: dict[str, list[Row]]) -> None:
+    """Write each split as NAME.tsv, and say how many rows of each domain it has."""
     for domain in sorted({row["domain"] for rows in splits.values() for row in rows}):
         sizes = {name: sum(row["domain"] == domain for row in rows) for name, rows in splits.items()}
         log.info("%-14s %s", domain, "  ".join(f"{name} {size}" for name, size in sizes.items()))
+    with step.workspace() as folder:
+        if folder is not None:
+            for name, rows in splits.items():
+                write_rows(folder / f"{name}.tsv", rows)
