@@ -32,9 +32,9 @@ def main(
     out: Path = Path("runs/review_snippets/tables"),
     downloads: Path = Path("runs/downloads"),
     threshold: float = 0.5,
-    most_train: int = 1000,
-    most_dev: int = 250,
-    most_test: int = 600,
+    most_train: int = 900,
+    most_dev: int = 200,
+    most_test: int = 500,
     seed: int = 1,
 ) -> None:
     """Write train.tsv, dev.tsv and test.tsv of the review snippets, split 70/10/20.
