@@ -16,7 +16,7 @@ def folder_name(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         return name
     digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40] + "-" + digest
+    return re.sub(r"[^A-Za-z0-9_]+", "_", name)[:40] + "-" + digest
 
 
 @dataclass

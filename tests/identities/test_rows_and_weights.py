@@ -99,6 +99,20 @@ def test_rows_of_different_weight_get_different_gradients(rows: EncodedRows) -> 
     torch.testing.assert_close(gradient(even), (gradient(first) + gradient(second)) / 2, rtol=1e-4, atol=1e-6)
 
 
+def test_the_teachers_terms_stand_to_each_other_as_in_the_papers_sum(rows: EncodedRows) -> None:
+    """Over all rows the objective is mean(t CE + g1 CE_domain), with nothing divided by the weights."""
+    problem = teacher_problem(rows)
+    problem.start_epoch([], np.random.default_rng(5))
+    everything = np.arange(12)
+    losses = problem.objective(*problem.inputs(everything, torch.device("cpu")))
+    wanted = (torch.tensor(rows.weights) * losses["label"] + 0.5 * losses["domain"]).mean().item()
+    found = sum(
+        problem.scales[name] * (problem.weights[name] * values.detach().numpy()).sum() / problem.weights[name].sum()
+        for name, values in losses.items()
+    )
+    assert found == pytest.approx(wanted)
+
+
 def both(rows: EncodedRows, student_layers: int = 4, width: int = 16) -> tuple[DistillationObjective, dict, object]:
     torch.manual_seed(1)
     teacher = AutoModelForSequenceClassification.from_config(tiny_config()).eval()

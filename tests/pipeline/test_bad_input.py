@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metakd.config import MetaTeacher, StudentFromTeacher, Training
+from metakd.config import MetaTeacher, StudentFromTeacher, Task, Training, folder_name
 from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
 from metakd.models.classifier import label_names, load_classifier, load_config
@@ -131,3 +131,55 @@ def test_shell_variables_survive_odd_names(tmp_path: Path, encoder: Callable[...
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert shell.stdout == f'{paths[0]}|it\'s "odd"|'
+
+
+def test_what_can_be_known_first_is_refused_first(
+    tmp_path: Path, tables: Tables, encoder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    check, folder = script("experiments/check_task.py").main, encoder()
+    fine = task(tables, folder, StudentFromTeacher(2))
+    check(task=fine, method=method())
+    assert "DOMAINS=(books films phones)" in capsys.readouterr().out
+
+    def refused(part: str, made: Task = fine, **options: object) -> None:
+        with pytest.raises(InputError, match=part):
+            check(task=made, **{"method": method(), **options})
+        assert capsys.readouterr().out == ""
+
+    refused("3 does not divide 4", task(tables, folder, StudentFromTeacher(3)))
+    refused("no model could be loaded from 'nowhere'", task(tables, folder, "nowhere"))
+    refused("no stage 'techer' among .*did you mean 'teacher'", task(tables, folder, "x", epochs={"techer": 1}))
+    refused("domain 'flims' is not among .*did you mean 'films'", genres="books flims")
+    wrong = method()
+    wrong.stages[1].terms[0].loss = "soft_crossentropy"
+    refused("'soft_crossentropy' does not fit feature 'logits'.*did you mean 'soft_cross_entropy'", method=wrong)
+    write_rows(tables["test"], [row for row in read_rows(tables["test"]) if row["domain"] != "phones"])
+    refused(r"test\.tsv has no row of domain 'phones'")
+    check(task=fine, method=method(), genres="books films")
+
+
+def test_inner_features_need_one_tokenizer(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
+    epochs = {"teacher": 12, "intermediate": 1}
+    made = task(tables, encoder(), str(encoder("other", layers=2)), epochs=epochs)
+    teacher = train_teacher(tmp_path, made)
+    path = tmp_path / "other" / "tokenizer.json"
+    state = json.loads(path.read_text())
+    words = state["model"]["vocab"]
+    words["good"], words["bad"] = words["bad"], words["good"]
+    path.write_text(json.dumps(state))
+    only = method()
+    only.stages = [only.stages[0]]
+    only.stages[0].terms = [term for term in only.stages[0].terms if term.feature == "transferable"]
+    for chosen in (method(), only):
+        with pytest.raises(InputError, match="must share a tokenizer"):
+            script("experiments/distill.py").main(
+                task=made, method=chosen, teacher=teacher, domain="books", out=tmp_path / "s"
+            )  # fmt: skip
+
+
+def test_folders_of_domains_are_plain_and_different() -> None:
+    assert folder_name("books") == "books" and folder_name("nyt_2") == "nyt_2"
+    odd = ["a b", "a/b", "a_b", "../a", "日本", "中国", "-x", "."]
+    names = [folder_name(name) for name in odd]
+    assert len(set(names)) == len(odd)
+    assert all("/" not in name and not name.startswith((".", "-")) for name in names)
