@@ -9,4 +9,4 @@ ruff check .
 ruff format --check .
 mypy
 bash -n run_all.sh run_tests.sh experiments/*.sh
-pytest "$@"
+pytest -n auto "$@"
