@@ -56,14 +56,14 @@ for i in "${!DOMAINS[@]}"; do
     evaluations+=("$RUN/students/${FOLDERS[i]}.json")
 done
 step "results"
-python experiments/report.py --runs "$RUN" --evaluations "[$(IFS=,; echo "${evaluations[*]}")]"
+python experiments/report.py --runs "$RUN" --evaluations "$(IFS=,; echo "${evaluations[*]}")"
 
 cat <<END
 
 Results:  $RUN/results.json, $RUN/report.md
 Teacher:  $RUN/teacher
 Students: $RUN/students/GENRE (plain Hugging Face classifiers)
-Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$RUN/students/${FOLDERS[0]}')('Not bad at all.'))"
+Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$RUN/students/${FOLDERS[0]}')('Not bad at all.', truncation=True))"
           another seed: RUN=$RUN-seed2 OVERRIDES="--task.training.seed 2" ./run_all.sh
           your own tables: data_prep/README.md
 END

@@ -49,9 +49,11 @@ def main(task: Task, method: Method | None = None, genres: str = "", genre: str 
 
 def check_models(task: Task, method: Method) -> None:
     """Refuse layers, losses and stage names that do not fit, from the models' configurations alone."""
+    from metakd.data.encoding import load_tokenizer
     from metakd.models.classifier import load_config
     from metakd.objectives.layer_maps import uniform
     from metakd.objectives.terms import bind
+    from metakd.training.students import check_tokenizers
 
     method.check_stages(task)
     teacher = student = load_config(task.teacher)
@@ -61,6 +63,9 @@ def check_models(task: Task, method: Method) -> None:
         student.num_hidden_layers = task.student.layers
     else:
         student = load_config(task.student)
+        tokenizers = load_tokenizer(task.teacher), load_tokenizer(task.student)
+        for stage in method.stages:
+            check_tokenizers(stage.name, stage.terms, *tokenizers)
     for stage in method.stages:
         bind(stage.terms, teacher, student)
 

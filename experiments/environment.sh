@@ -15,6 +15,7 @@ environment() {
         # shellcheck disable=SC1091
         source .venv/bin/activate
     fi
+    export PATH=$VIRTUAL_ENV/bin:$PATH # an environment may be named without being activated
     local stamp wanted
     stamp=$VIRTUAL_ENV/.metakd-${requirements//\//-}
     wanted=$(cat "$requirements" pyproject.toml; pwd)

@@ -67,6 +67,8 @@ def score(
     from metakd.models.folders import load_info
     from metakd.training.inference import logits_of
 
+    if not model.is_dir():
+        raise InputError(f"{model}: no such folder; name the folder of a trained classifier")
     config, info = load_config(str(model)), load_info(model)
     if not is_classifier(config):
         raise InputError(f"{model} holds no trained classifier")

@@ -12,15 +12,15 @@ from metakd.evaluation.report import escape, markdown, plain, steps_markdown, su
 from metakd.manifests import MANIFEST, write_json
 
 
-def main(runs: Path, evaluations: list[Path]) -> None:
+def main(runs: Path, evaluations: str) -> None:
     """Write RUNS/results.json and RUNS/report.md, and print the table.
 
     Args:
         runs: folder of the run.
-        evaluations: JSON files that evaluate.py wrote with --teacher, one per domain.
+        evaluations: JSON files that evaluate.py wrote with --teacher, one per domain, separated by commas.
     """
     found = []
-    for path in evaluations:
+    for path in map(Path, evaluations.split(",")):
         if not path.is_file():
             raise InputError(f"--evaluations: no file {path}; run experiments/run_genre.sh first")
         found.append(json.loads(path.read_text("utf-8")))

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ class Step:
 
     def __post_init__(self) -> None:
         self.out, self.started = Path(self.out), time.monotonic()
+        self.made_by = Path(sys.argv[0]).name
         for parent in (self.out, *self.out.parents):
             if parent.exists():
                 usable = parent.is_dir() and os.access(parent, os.W_OK)
@@ -73,6 +75,12 @@ class Step:
                 f"--out {self.out} exists, but has no {self.manifest_path.name}: this step did not make it, or "
                 "it was copied in part; it is left as it is. Choose another --out, or remove it yourself"
             )
+        for name, path in self.inputs.items():
+            if self.out.exists() and Path(path).exists() and self.out.samefile(path):
+                raise InputError(f"--out {self.out} is also the input {name!r}; choose another --out")
+        maker = manifests.read(self.manifest_path).get("made_by", self.made_by) if self.out.exists() else self.made_by
+        if maker != self.made_by:
+            raise InputError(f"--out {self.out} was made by {maker}; it is left as it is. Choose another --out")
         self.key = {
             "config": manifests.plain(self.config),
             "inputs": {name: manifests.content_hash(path) for name, path in self.inputs.items()},
@@ -122,7 +130,6 @@ class Step:
         lock = FileLock(self.out.with_name(f".{self.out.name}.lock"))
         try:
             if processes.main:
-                self.out.parent.mkdir(parents=True, exist_ok=True)
                 self._acquire(lock)
             if processes.agree(processes.main and self.finished()):
                 yield None
@@ -140,8 +147,11 @@ class Step:
 
     def _acquire(self, lock: FileLock) -> None:
         try:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0.1)
-        except Timeout:
+        except OSError as error:
+            if not isinstance(error, Timeout):
+                raise InputError(f"--out {self.out} cannot be written: {error}") from None
             log.info("waiting for another run that makes %s", self.out)
             lock.acquire()
 
@@ -168,7 +178,13 @@ class Step:
 
     def _publish(self) -> None:
         whole = manifests.file_hash(self.partial) if self.file else manifests.folder_hash(self.partial)
-        manifest = {**self.key, "content": whole, "resolved": self.resolved, **manifests.circumstances()}
+        manifest = {
+            **self.key,
+            "made_by": self.made_by,
+            "content": whole,
+            "resolved": self.resolved,
+            **manifests.circumstances(),
+        }
         manifest |= {"seconds": round(time.monotonic() - self.started, 1), "peak_memory_mb": manifests.peak_memory()}
         if self.file:
             # A kill between any two of these leaves no output, and so a step that is not finished.

@@ -134,7 +134,7 @@ def _rows_of_content(
 def _check_columns(path: Path, row: int, found: list[str]) -> None:
     for name in REQUIRED:
         if name not in found:
-            raise TableError(path, f"no such column; found {found}{nearest(name, found)}", row, name)
+            raise TableError(path, f"is missing; found {found}{nearest(name, found)}", row, name)
 
 
 def _text(path: Path, row: int, field: str, value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from pathlib import Path
 
 from torch import nn
 from transformers import (
@@ -25,7 +26,8 @@ def load_config(name: str) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise InputError(f"no model could be loaded from {name!r}: {error}") from None
+        here = "" if Path(name).is_dir() else " (no folder here has this name, so it was looked for on the Hub)"
+        raise InputError(f"no model could be loaded from {name!r}{here}: {error}") from None
 
 
 def load_classifier(name: str, labels: list[str]) -> PreTrainedModel:

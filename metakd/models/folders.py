@@ -39,6 +39,7 @@ def save_model(
     beside: dict[str, nn.Module | None],
 ) -> None:  # fmt: skip
     """Write the model, its tokenizer and the modules that were trained beside it."""
+    tokenizer.model_max_length = info.max_length  # so that `truncation=True` cuts where training did
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for name, module in beside.items():

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from metakd.config import StudentFromTeacher, Task
 from metakd.data.encoding import EncodedRows, load_tokenizer, same_tokens
 from metakd.errors import InputError
-from metakd.methods import Method, Stage
+from metakd.methods import Method, Stage, Term
 from metakd.models import attention
 from metakd.models.classifier import check_tokenizer, cut_student, label_names, load_classifier
 from metakd.models.domain_head import DomainHead
@@ -52,12 +52,7 @@ def bind_method(
         if teacher_head is None and any(term.feature == "transferable" for term in terms):
             log.info("stage %s: no transferable term, since the teacher has no domain head", stage.name)
             terms = [term for term in terms if term.feature != "transferable"]
-        inner = [term.feature for term in terms if term.feature in TOKEN_FEATURES]
-        if inner and not same_tokens(tokenizer, teacher_tokenizer):
-            raise InputError(
-                f"stage {stage.name} matches {inner}, for which teacher and student must share a tokenizer; "
-                "use a student of the teacher's family, or a method with logits alone"
-            )
+        check_tokenizers(stage.name, terms, teacher_tokenizer, tokenizer)
         if not terms:
             raise InputError(f"stage {stage.name} has no terms left")
         bound[stage.name] = bind(terms, teacher.config, student.config)
@@ -65,6 +60,18 @@ def bind_method(
             if need.attention:
                 attention.enable(model)  # here, so that a family without it is refused before any stage runs
     return bound
+
+
+def check_tokenizers(
+    stage: str, terms: list[Term], teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase
+) -> None:
+    """Refuse terms on the teacher's inside if its tokens are not the student's."""
+    inner = [term.feature for term in terms if term.feature in TOKEN_FEATURES]
+    if inner and not same_tokens(student, teacher):
+        raise InputError(
+            f"stage {stage} matches {inner}, for which teacher and student must share a tokenizer; use a student of "
+            "the teacher's family, or a method with logits alone"
+        )
 
 
 def student_head(teacher_head: DomainHead | None, student: PreTrainedModel, start: object) -> DomainHead | None:

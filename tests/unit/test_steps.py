@@ -159,3 +159,16 @@ def test_a_second_run_waits_and_finds_it_finished(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(ran) == 1 and (tmp_path / "out" / "text").read_text() == ran[0]
+
+
+def test_an_output_that_is_an_input_or_another_steps_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "teacher"
+    make(out, "weights")
+    with pytest.raises(InputError, match="is also the input 'teacher'"):
+        Step(out, {"x": 2}, {"teacher": out})
+    monkeypatch.setattr("sys.argv", ["experiments/distill.py"])
+    with pytest.raises(InputError, match=r"was made by .*; it is left as it is"):
+        Step(out, {"x": 2}, {})
+    assert (out / "text").read_text() == "weights"

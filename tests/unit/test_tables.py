@@ -37,7 +37,10 @@ def test_the_cache_follows_the_content(tmp_path: Path) -> None:
 
 HEADER = "guid\ttext_a\ttext_b\tlabel\tdomain\n"
 BAD = {
-    "missing column": ("guid\ttext_a\tlabels\tdomain\na\tb\tc\td\n", ["'label'", "did you mean 'labels'"]),
+    "missing column": (
+        "guid\ttext_a\tlabels\tdomain\na\tb\tc\td\n",
+        ["'label'", "is missing", "did you mean 'labels'"],
+    ),
     "empty text": (HEADER + "a\tx\t\tyes\td\nb\t  \t\tyes\td\n", ["row 2", "'text_a'", "empty"]),
     "unknown label": (HEADER + "a\tx\t\tyess\td\n", ["row 1", "'label'", "'yess'", "did you mean 'yes'"]),
     "unknown domain": (HEADER + "a\tx\t\tyes\tdd\n", ["row 1", "'domain'", "'dd'"]),
