@@ -69,8 +69,10 @@ def test_the_real_pipeline_on_the_packaged_model(tmp_path: Path) -> None:
     call("data_prep/prototype_weights.py", "--table", data / "train.tsv", "--embeddings", run / "e", "--out",
          run / "train.tsv")  # fmt: skip
     task: list[object] = [
-        "--task", ROOT / "experiments/tasks/review_snippets.yaml", "--task.train", run / "train.tsv", "--task.dev",
-        data / "dev.tsv", "--task.test", data / "test.tsv", "--task.teacher", model, "--task.training.batch_size", 16,
+        "--task", ROOT / "experiments/tasks/review_snippets.yaml", "--task.train", run / "train.tsv",
+        "--task.dev", data / "dev.tsv", "--task.test", data / "test.tsv", "--task.teacher", model,
+        "--task.training.batch_size", 16, "--task.learning_rates", "{teacher: 0.0002, prediction: 0.0001}",
+        "--task.epochs", "{teacher: 3, intermediate: 2, prediction: 4}",
     ]  # fmt: skip
     call("experiments/train_teacher.py", *task, "--out", run / "teacher")
     call("experiments/distill.py", *task, "--method", ROOT / "experiments/methods/metakd.yaml", "--teacher",
