@@ -3,6 +3,7 @@
 #   ./run_all.sh                                                 quick run, needs no model hub and no account
 #   TASK=amazon_reviews SOURCE=DIR_OR_TAR.GZ NPROC=2 GENRES="books dvd" ./run_all.sh
 #   TASK=mnli SOURCE=DIR ./run_all.sh                            DIR holds train.jsonl and dev_matched.jsonl
+#   TASK=mrpc SOURCE=DIR ./run_all.sh                            DIR holds msr_paraphrase_train.txt and _test.txt
 #   TASK=path/to/my_task.yaml ./run_all.sh                       your own tables
 # Environment: TASK, SOURCE, GENRES (default: all), NPROC (processes, default 1), METHOD (method file),
 # RUN (folder, default runs/<task>), OVERRIDES (task options, e.g. "--task.training.seed 2").
@@ -37,6 +38,9 @@ experiments/tasks/mnli.yaml)
     [[ -z ${SOURCE:-} && -d runs/$name/tables ]] ||
         python data_prep/mnli.py --train "${SOURCE:?name the folder}/train.jsonl" \
             --dev "$SOURCE/dev_matched.jsonl" --out "runs/$name/tables" ;;
+experiments/tasks/mrpc.yaml)
+    [[ -z ${SOURCE:-} && -d runs/$name/tables ]] ||
+        python data_prep/mrpc.py --source "${SOURCE:?name the folder}" --out "runs/$name/tables" ;;
 esac
 facts=$(python experiments/check_task.py --task "$TASK" "${overrides[@]}" --method "$METHOD" --genres="${GENRES:-}")
 eval "$facts"

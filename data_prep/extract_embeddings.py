@@ -28,6 +28,7 @@ def main(model: str, table: Path, out: Path, max_length: int = 128) -> None:
     from transformers import AutoModel
 
     from metakd.data.encoding import encode, load_tokenizer
+    from metakd.data.tables import TRAINING
     from metakd.models.classifier import check_tokenizer, load_config
     from metakd.models.pooling import embed
     from metakd.training.inference import fill_store
@@ -38,7 +39,7 @@ def main(model: str, table: Path, out: Path, max_length: int = 128) -> None:
     tokenizer = load_tokenizer(model)
     encoder = AutoModel.from_pretrained(model, trust_remote_code=False)
     check_tokenizer(encoder, tokenizer, max_length, model)
-    rows = encode(table, tokenizer, max_length)
+    rows = encode(table, tokenizer, max_length, required=TRAINING)
     encoder.to(accelerator.device)
     started, width = time.monotonic(), encoder.config.hidden_size
     with step.workspace(Together(accelerator)) as folder:

@@ -6,8 +6,9 @@ import shlex
 from collections import defaultdict
 
 from metakd.cli import run
-from metakd.config import StudentFromTeacher, Task, folder_name
-from metakd.data.tables import names, read_rows
+from metakd.config import Task, folder_name
+from metakd.data.labels import Labels
+from metakd.data.tables import LABELLED, TRAINING, names, read_rows
 from metakd.errors import InputError, nearest
 from metakd.methods import Method
 
@@ -24,12 +25,12 @@ def main(task: Task, method: Method | None = None, genres: str = "", genre: str 
         genre: one domain, whose name may hold spaces.
     """
     task.require("train", "dev", "test")
-    found_labels, found_domains = names(task.train)
-    labels, domains = task.labels or found_labels, task.domains or found_domains
+    found_labels, found_domains = names(task.train, task.problem)
+    labels, domains = Labels(tuple(task.labels or found_labels), task.problem), task.domains or found_domains
     chosen = [genre] if genre else genres.split() or domains
     rows: dict[str, set[str]] = defaultdict(set)
-    for path in (task.train, task.dev, task.test):
-        for row in read_rows(path, labels, domains):
+    for path, required in ((task.train, TRAINING), (task.dev, LABELLED), (task.test, LABELLED)):
+        for row in read_rows(path, labels, domains, required):
             rows[path].add(row["domain"])
     for name in chosen:
         if name not in domains:
@@ -38,7 +39,7 @@ def main(task: Task, method: Method | None = None, genres: str = "", genre: str 
             if name not in rows[path]:
                 raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
     if method is not None:
-        check_models(task, method)
+        check_models(task, method, labels)
     print(f"TRAIN={shlex.quote(task.train)}")
     print(f"TEST={shlex.quote(task.test)}")
     print(f"ENCODER={shlex.quote(task.teacher)}")
@@ -47,27 +48,25 @@ def main(task: Task, method: Method | None = None, genres: str = "", genre: str 
     print(f"FOLDERS=({' '.join(map(folder_name, chosen))})")
 
 
-def check_models(task: Task, method: Method) -> None:
+def check_models(task: Task, method: Method, labels: Labels) -> None:
     """Refuse layers, losses and stage names that do not fit, from the models' configurations alone."""
     from metakd.data.encoding import load_tokenizer
     from metakd.models.classifier import load_config
-    from metakd.objectives.layer_maps import uniform
+    from metakd.models.students import student_config
     from metakd.objectives.terms import bind
     from metakd.training.students import check_tokenizers
 
     method.check_stages(task)
-    teacher = student = load_config(task.teacher)
-    if isinstance(task.student, StudentFromTeacher):
-        uniform(teacher.num_hidden_layers, task.student.layers, first=1)
-        student = load_config(task.teacher)
-        student.num_hidden_layers = task.student.layers
-    else:
+    teacher = load_config(task.teacher)
+    if isinstance(task.student, str):
         student = load_config(task.student)
         tokenizers = load_tokenizer(task.teacher), load_tokenizer(task.student)
         for stage in method.stages:
             check_tokenizers(stage.name, stage.terms, *tokenizers)
+    else:
+        student = student_config(task.student, teacher, labels)
     for stage in method.stages:
-        bind(stage.terms, teacher, student)
+        bind(stage.terms, teacher, student, labels.problem)
 
 
 if __name__ == "__main__":

@@ -1,119 +1,123 @@
-"""Distil a student for one domain, stage by stage, as the method file says (Meta-KD, section 3.3)."""
+"""Distil a student, stage by stage, as the method file says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from metakd.cli import run
-from metakd.config import Task, folder_name
+from metakd.config import StudentFromTeacher, Task
 from metakd.errors import InputError, nearest
 from metakd.manifests import write_json
-from metakd.methods import Method
+from metakd.methods import PRETRAINED, Method, Stage
 from metakd.steps import Step
 
 
-def main(task: Task, method: Method, teacher: Path, domain: str, out: Path, stage: str | None = None) -> None:
+def main(
+    task: Task,
+    method: Method,
+    out: Path,
+    teacher: str | list[str] | None = None,
+    logits: str | None = None,
+    domain: str = "",
+    fraction: float = 1.0,
+    stage: str | None = None,
+) -> None:
     """Distil a student for one domain; the result is a plain Hugging Face classifier.
 
-    Runs under python or torchrun. The teacher's logits are computed once and kept in TEACHER.logits/.
+    Runs under python or torchrun. A teacher's logits are computed once and kept in TEACHER.logits/.
 
     Args:
         task: task file (YAML); any field can be overridden, e.g. --task.student '{layers: 2}'.
-        method: method file (YAML).
-        teacher: folder that train_teacher.py wrote.
-        domain: whose rows the student learns from and is for.
-        out: folder for the student.
+        method: method file (YAML); experiments/methods/README.md lists them.
+        out: folder for the student; an encoder without classifier where the method trains none.
+        teacher: folder of a trained classifier, or a list '[a, b, c]' whose predictions are averaged.
+        logits: the teacher's logits in a file (guid, logit.LABEL ...), e.g. from predict.py; no teacher is loaded.
+        domain: whose rows the student learns from and is for; all rows by default.
+        fraction: share of the domain's labels that may be seen; its other rows count as unlabelled.
         stage: run this stage alone; let --task.student name the folder of the stage before.
     """
-    task.require("train", "dev")
     stages = [s for s in method.stages if stage in (None, s.name)]
     known = [s.name for s in method.stages]
     if not stages:
         raise InputError(f"--stage {stage}: the method's stages are {known}{nearest(str(stage), known)}")
     method.check_stages(task)
-    inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "teacher": teacher}
-    config = {**task.settings(*known), "method": method, "domain": domain, "stage": stage}
+    teachers = [str(name) for name in (teacher if isinstance(teacher, list) else [teacher]) if name]
+    check_sources(task, stages, teachers, logits)
+    inputs: dict[str, str | Path] = {"train": task.train}
+    cut = isinstance(task.student, StudentFromTeacher) and task.student.of == "teacher"
+    if not (cut or isinstance(task.student, str)) or any(s.teacher == PRETRAINED for s in stages):
+        inputs["pretrained"] = task.teacher
+    inputs |= {f"teacher {i}": name for i, name in enumerate(teachers, 1)}
+    inputs |= {f"teacher of {s.name}": s.teacher for s in stages if s.teacher not in (None, PRETRAINED)}
+    if any(s.select == "dev" for s in stages):
+        inputs["dev"] = task.dev
+    if any("extra" in s.rows for s in stages):
+        inputs["unlabelled"] = str(task.unlabelled)
+    if logits is not None:
+        inputs["logits"] = logits
+    config = {**task.settings(*known), "method": method, "domain": domain, "fraction": fraction, "stage": stage}
     if isinstance(task.student, str):
         inputs["student"] = task.student
     else:
         config["student"] = task.student
-    step = Step(out, config, inputs, {"task": task, "method": method, "teacher": str(teacher)})
+    step = Step(out, config, inputs, {"task": task, "method": method, "teacher": teachers, "logits": logits})
     if step.finished():
         return
-    from torch import nn
-    from transformers import PreTrainedTokenizerBase
-
-    from metakd.data.encoding import EncodedRows, encode, load_tokenizer
+    from metakd.data.labels import Labels
     from metakd.data.tables import names
-    from metakd.models.classifier import check_tokenizer, label_names, label_order, load_classifier
-    from metakd.models.folders import ModelInfo, load_domain_head, load_info, save_model
-    from metakd.objectives.distillation import DistillationObjective
-    from metakd.objectives.terms import formula, needs
-    from metakd.training.loop import fit
-    from metakd.training.problems import DistillationProblem
-    from metakd.training.runtime import Together, seed_everything, start
-    from metakd.training.students import bind_method, row_weights, start_student, student_head
-    from metakd.training.teacher_outputs import TeacherViews, cached_logits
+    from metakd.models.folders import ModelInfo, save_model
+    from metakd.training.distillation import prepare
+    from metakd.training.runtime import Together, start
+    from metakd.training.sources import Target
+    from metakd.training.students import trains_classifier
 
-    info = load_info(teacher)
-    if info is None:
-        raise InputError(f"--teacher {teacher}: no folder that train_teacher.py wrote")
-    found_labels, _ = names(task.train)
+    found_labels, found_domains = names(task.train, task.problem)
+    domains = task.domains or found_domains
+    if domain and domain not in domains:
+        raise InputError(f"--domain {domain}: the task's domains are {domains}{nearest(domain, domains)}")
     labels = task.labels or found_labels
-    if domain not in info.domains:
-        raise InputError(f"--domain {domain}: the teacher knows {info.domains}{nearest(domain, info.domains)}")
+    if not labels and trains_classifier(method.stages):
+        raise InputError(f"{task.train} has no labels; name the classes with --task.labels")
+    target = Target(Labels(tuple(labels or ["none", "one"]), task.problem), domains, domain, fraction)
     accelerator = start(task.training.precision)
     step.resolved |= {"precision": accelerator.mixed_precision, "device": accelerator.device.type}
-    seed_everything(task.training.seed)
-    teacher_model = load_classifier(str(teacher), labels)
-    teacher_tokenizer = load_tokenizer(str(teacher))
-    loaded = load_domain_head(teacher, teacher_model.config.hidden_size)
-    teacher_head = loaded[0].to(accelerator.device) if loaded else None
-    check_tokenizer(teacher_model, teacher_tokenizer, task.max_length, str(teacher))
-    student, tokenizer = start_student(task, teacher_model, teacher_tokenizer)
-    bound = bind_method(method, teacher_model, student, teacher_tokenizer, tokenizer, teacher_head)
-    student_labels = label_names(student.config)
-    order = label_order(label_names(teacher_model.config), student_labels, str(teacher))
-
-    def of_domain(path: str, of: PreTrainedTokenizerBase) -> EncodedRows:
-        rows = encode(path, of, task.max_length, student_labels, info.domains)
-        if not len(rows := rows.of_domain(info.domains.index(domain))):
-            raise InputError(f"{path} has no row of domain {domain!r}")
-        return rows
-
-    rows, dev = of_domain(task.train, tokenizer), of_domain(task.dev, tokenizer)
-    teacher_model.to(accelerator.device)
-    cache = Step(
-        teacher.with_name(f"{teacher.name}.logits") / folder_name(domain),
-        {"max_length": task.max_length, "domain": domain, "precision": accelerator.mixed_precision},
-        {"train": task.train, "teacher": teacher},
-    )
-    logits = cached_logits(cache, teacher_model, of_domain(task.train, teacher_tokenizer), order, accelerator)
-    weights = {s.name: row_weights(s, rows, logits) for s in stages}
-    seed_everything(task.training.seed)
-    head = student_head(teacher_head, student, task.student)
-    beside: dict[str, nn.Module | None] = {"domain_head": head}
+    beside = out.with_name(f"{out.name}.logits")
+    prepared = prepare(task, method, stages, target, teachers, logits, beside, accelerator)
     with step.workspace(Together(accelerator)) as folder:
         if folder is None:
             return
-        history = {}
-        for current in stages:
-            terms, need = bound[current.name], needs(bound[current.name])[0]
-            accelerator.print(f"{domain}, stage {current.name}: {formula(terms, current.row_weight)}")
-            # Fresh projections are the same in a run that goes on, and in a stage that runs alone.
-            seed_everything(task.training.seed, known.index(current.name))
-            objective = DistillationObjective(student, terms, teacher_model.config, head if need.transferable else None)
-            beside[f"projections-{current.name}"] = objective.projections
-            views = TeacherViews(logits, teacher_model, need, teacher_head)
-            problem = DistillationProblem(objective, current, rows, dev, weights[current.name], views, accelerator)
-            epochs = task.epochs.get(current.name, current.epochs)
-            learning_rate = task.learning_rates.get(current.name, current.learning_rate)
-            place = step.scratch / f"training-{current.name}"
-            progress = fit(problem, accelerator, epochs, learning_rate, task.training, place)
-            history[current.name] = progress.summary()
+        histories, modules = prepared.train(step.scratch)
         if accelerator.is_main_process:
-            save_model(folder, student, tokenizer, ModelInfo(info.domains, task.max_length), beside)
-            write_json(folder / "history.json", history)
+            student = prepared.student if trains_classifier(method.stages) else prepared.student.base_model
+            save_model(folder, student, prepared.tokenizer, ModelInfo(domains, task.max_length), modules)
+            write_json(folder / "history.json", histories)
+
+
+def check_sources(task: Task, stages: list[Stage], teachers: list[str], logits: str | None) -> None:
+    """Refuse a run that lacks a table, a teacher or logits that its stages need."""
+    task.require("train")
+    if any(stage.select == "dev" for stage in stages):
+        task.require("dev")
+    if any("extra" in stage.rows for stage in stages):
+        task.require("unlabelled")
+    if logits is not None and not Path(logits).is_file():
+        raise InputError(f"--logits: no file {logits!r}; make it with experiments/predict.py --columns logits")
+    for name in teachers:
+        if "/" in name and not Path(name).is_dir():
+            raise InputError(f"--teacher {name}: no such folder; make it with experiments/train_teacher.py")
+    for stage in stages:
+        if stage.teacher is None and stage.needs_inside and not teachers:
+            inner = ", ".join(sorted(stage.features - {"logits", "label"}))
+            raise InputError(f"stage {stage.name} matches {inner}; name its teacher with --teacher")
+        if stage.teacher is None and stage.needs_logits and not teachers and logits is None:
+            raise InputError(
+                f"stage {stage.name} learns from a teacher's logits; name --teacher FOLDER or --logits FILE"
+            )
+    if isinstance(task.student, StudentFromTeacher) and task.student.of == "teacher" and len(teachers) != 1:
+        raise InputError(
+            f"task.student is cut from the teacher, and --teacher names {len(teachers)}; cut it from the pretrained "
+            f"encoder with --task.student '{{layers: {task.student.layers}, of: pretrained}}'"
+        )
 
 
 if __name__ == "__main__":

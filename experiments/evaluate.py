@@ -43,47 +43,38 @@ def main(
         raise InputError(f"--domain {domain}: {table} has {domains}{nearest(domain, domains)}")
     accelerator = start()
     result: dict[str, Any] = {"table": str(table), "domain": domain}
-    result["model"], predicted = score(model, table, domains, domain, max_length, accelerator)
+    result["model"], predicted = score(model, table, domain, max_length, accelerator)
     if teacher is not None:
-        result["teacher"], expected = score(teacher, table, domains, domain, max_length, accelerator)
+        result["teacher"], expected = score(teacher, table, domain, max_length, accelerator)
         result["agreement"] = sum(a == b for a, b in zip(predicted, expected, strict=True)) / len(predicted)
     with step.workspace(Together(accelerator)) as file:
         if file is not None and accelerator.is_main_process:
             write_json(file, result)
     for name in ("model", "teacher"):
         if name in result:
-            accelerator.print(
-                f"{name}: accuracy {result[name]['accuracy']:.4f}, macro-F1 {result[name]['macro_f1']:.4f}"
-            )
+            numbers = {k: v for k, v in result[name].items() if isinstance(v, float) and k != "majority"}
+            accelerator.print(f"{name}: " + ", ".join(f"{k.replace('_', '-')} {v:.4f}" for k, v in numbers.items()))
 
 
 def score(
-    model: Path, table: Path, domains: list[str], domain: str, max_length: int | None, accelerator: Any
+    model: Path, table: Path, domain: str, max_length: int | None, accelerator: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """The scores of one model, and the label that it names for each row."""
-    from metakd.data.encoding import encode, load_tokenizer
+    from metakd.data.tables import names
     from metakd.evaluation.metrics import scores_by_domain
-    from metakd.models.classifier import is_classifier, label_names, load_classifier, load_config
-    from metakd.models.folders import load_info
-    from metakd.training.inference import logits_of
+    from metakd.training.inference import load_for_inference, logits_of
 
-    if not model.is_dir():
-        raise InputError(f"{model}: no such folder; name the folder of a trained classifier")
-    config, info = load_config(str(model)), load_info(model)
-    if not is_classifier(config):
-        raise InputError(f"{model} holds no trained classifier")
-    labels = label_names(config)
-    length = max_length or (info.max_length if info else 128)
-    classifier = load_classifier(str(model), labels).to(accelerator.device)
-    rows = encode(table, load_tokenizer(str(model)), length, labels, domains)
+    loaded = load_for_inference(model, max_length, accelerator)
+    domains = names(table, loaded.labels.problem)[1]
+    rows = loaded.encode(table, domains)
     if domain:
         rows = rows.of_domain(domains.index(domain))
-    predicted = logits_of(classifier, rows, accelerator, f"evaluating {model}").argmax(1)
-    scores = scores_by_domain(predicted, rows.labels, rows.domains, labels, domains)
+    predicted = loaded.labels.predicted(logits_of(loaded.model, rows, accelerator, f"evaluating {model}"))
+    scores = scores_by_domain(predicted, rows.labels, rows.domains, loaded.labels, domains)
     scores["path"] = str(model)
-    scores["parameters"] = sum(p.numel() for p in classifier.parameters())
+    scores["parameters"] = sum(p.numel() for p in loaded.model.parameters())
     scores["size_bytes"] = sum(file.stat().st_size for file in model.glob("model*.safetensors"))
-    return scores, [labels[i] for i in predicted]
+    return scores, [loaded.labels.spelt(target) for target in predicted]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from metakd.data.labels import ProblemType
 from metakd.errors import InputError
 
 
@@ -21,13 +22,76 @@ def folder_name(name: str) -> str:
 
 @dataclass
 class StudentFromTeacher:
-    """A student cut from the teacher.
+    """A student cut from the teacher, weights copied.
 
     Args:
-        layers: how many of the teacher's layers it keeps, chosen uniformly, weights copied.
+        layers: how many layers it keeps, or which ones, counted from 1, e.g. [1, 3, 6].
+        choose: which ones, if `layers` is a number: "uniform" (every Lt/Ls-th), "first" or "last".
+        of: "teacher" copies the trained teacher that it learns from; "pretrained" the encoder that the teacher
+            started from, so that methods with and without a teacher start alike.
     """
 
+    layers: int | list[int]
+    choose: Literal["uniform", "first", "last"] = "uniform"
+    of: Literal["teacher", "pretrained"] = "teacher"
+
+
+@dataclass
+class FreshStudent:
+    """A student of the teacher's family in another width, with random weights; a pretrained one learns better.
+
+    Args:
+        hidden_size: its width D.
+        layers: its depth.
+        heads: attention heads; by default as wide as the teacher's.
+        intermediate_size: width inside the feed-forward layers; 4 D by default.
+    """
+
+    hidden_size: int
     layers: int
+    heads: int | None = None
+    intermediate_size: int | None = None
+
+
+@dataclass
+class TextCNNStudent:
+    """A convolutional student (Kim 2014) on the teacher's tokenizer.
+
+    Args:
+        architecture: "text_cnn".
+        filters: feature maps of each width.
+        widths: of the convolutions, in tokens.
+        embedding_size: of fresh word embeddings; by default the pretrained encoder's are copied.
+        dropout: before the classifier.
+    """
+
+    architecture: Literal["text_cnn"]
+    filters: int = 100
+    widths: list[int] = field(default_factory=lambda: [3, 4, 5])
+    embedding_size: int | None = None
+    dropout: float = 0.1
+
+
+@dataclass
+class BiLSTMStudent:
+    """A bidirectional LSTM (Tang et al. 2019) on the teacher's tokenizer.
+
+    Args:
+        architecture: "bilstm".
+        lstm_size: width of each direction.
+        layers: LSTM layers.
+        embedding_size: of fresh word embeddings; by default the pretrained encoder's are copied.
+        dropout: before the classifier.
+    """
+
+    architecture: Literal["bilstm"]
+    lstm_size: int = 150
+    layers: int = 1
+    embedding_size: int | None = None
+    dropout: float = 0.1
+
+
+Student = str | StudentFromTeacher | FreshStudent | TextCNNStudent | BiLSTMStudent
 
 
 @dataclass
@@ -66,11 +130,15 @@ class Task:
     """One classification task over one or more domains.
 
     Args:
-        train: training table (TSV, CSV, JSONL or Parquet): guid, text_a, text_b, label, domain[, weight].
+        train: training table (TSV, CSV, JSONL or Parquet): guid, text_a, text_b, label, domain[, weight]; rows
+            without label can be shown to a student, not to a teacher.
         dev: table that models are chosen on.
         test: table that evaluation alone learns anything from.
         teacher: pretrained encoder that the teacher starts from: a Hugging Face name or a folder.
-        student: encoder that the student starts from: a name, a folder, or {layers: N} of the teacher.
+        student: what the student starts from: a name or folder; {layers: N} cut from the teacher; {hidden_size:
+            D, layers: N} in another width; {architecture: text_cnn} or {architecture: bilstm}.
+        unlabelled: more rows to show to a student: a table whose label and domain may be missing.
+        problem: "single_label"; "multi_label", labels separated by `|`; or "regression", labels being numbers.
         labels: class names in the order of the logits; by default those of the training table, sorted.
         domains: domain names; by default those of the training table, sorted.
         max_length: tokens a row is cut to.
@@ -84,7 +152,9 @@ class Task:
     dev: str
     test: str
     teacher: str
-    student: str | StudentFromTeacher
+    student: Student
+    unlabelled: str | None = None
+    problem: ProblemType = "single_label"
     labels: list[str] | None = None
     domains: list[str] | None = None
     max_length: int = 128
@@ -109,7 +179,7 @@ class Task:
         """What a model trained in these stages depends on, beside the content of its inputs."""
         training = asdict(self.training)
         del training["checkpoint_seconds"]
-        found: dict[str, Any] = {"labels": self.labels, "domains": self.domains, "max_length": self.max_length}
+        found: dict[str, Any] = {name: getattr(self, name) for name in ("problem", "labels", "domains", "max_length")}
         for name in ("epochs", "learning_rates"):
             found[name] = {stage: value for stage, value in getattr(self, name).items() if stage in stages}
         return {**found, "training": training}
@@ -117,10 +187,11 @@ class Task:
     def require(self, *tables: str) -> None:
         """Refuse a table path (by field name) that does not exist."""
         for name in tables:
-            if not Path(getattr(self, name)).is_file():
+            path = getattr(self, name)
+            if path is None or not Path(path).is_file():
+                what = "no table is named" if path is None else f"no file {path!r}"
                 raise InputError(
-                    f"task.{name}: no file {getattr(self, name)!r}; make it with a script of data_prep/, "
-                    f"or point there with --task.{name}"
+                    f"task.{name}: {what}; make it with a script of data_prep/, or point there with --task.{name}"
                 )
 
 

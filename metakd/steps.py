@@ -117,6 +117,16 @@ class Step:
             log.info("finished before: %s", self.out)
         return done
 
+    def remove(self) -> None:
+        """Remove a folder that was wanted for a while only."""
+        self._move_away(self.out)
+        shutil.rmtree(self.old, ignore_errors=True)
+        self._lock_file.unlink(missing_ok=True)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.out.with_name(f".{self.out.name}.lock")
+
     @contextmanager
     def workspace(self, processes: Processes | None = None) -> Iterator[Path | None]:
         """The place to write to; when the block ends without an error it becomes the output.
@@ -127,7 +137,7 @@ class Step:
             processes: that make the step together; the main one creates and renames the place.
         """
         processes = processes or Processes()
-        lock = FileLock(self.out.with_name(f".{self.out.name}.lock"))
+        lock = FileLock(self._lock_file)
         try:
             if processes.main:
                 self._acquire(lock)

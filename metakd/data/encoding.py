@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ import transformers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 import metakd
-from metakd.data.tables import load
+from metakd.data.labels import Labels
+from metakd.data.tables import LABELLED, load
 from metakd.errors import InputError
 
 Batch = dict[str, torch.Tensor]
 PROBE = "Naïve CAFÉ-goers don't pay $3.50, do they? 中文 [MASK]\tun\u200bbelievable"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+ARRAYS = ("lengths", "labels", "labelled", "domains", "weights")  # the columns of EncodedRows
 
 
 def model_inputs(batch: Batch) -> Batch:
@@ -44,8 +46,10 @@ class EncodedRows:
     Args:
         tokens: dataset with guid, input_ids and, if the tokenizer makes them, token_type_ids.
         lengths: tokens per row.
-        labels, domains: class and domain numbers, in the order of the task's names.
-        weights: the table's weight column; ones where it has none.
+        labels: targets, see `Labels.targets`; zero where a row has no label.
+        labelled: which rows have a label.
+        domains: domain numbers in the order of the task's names; -1 where a row has no domain.
+        weights: the table's weight column, NaN where it is empty; ones where there is no such column.
         weighted: whether the table has a weight column.
         pad_token_id: fills the batch.
         cls_token_id: the token that stands for the whole row, or None.
@@ -54,6 +58,7 @@ class EncodedRows:
     tokens: datasets.Dataset
     lengths: np.ndarray
     labels: np.ndarray
+    labelled: np.ndarray
     domains: np.ndarray
     weights: np.ndarray
     weighted: bool
@@ -69,13 +74,22 @@ class EncodedRows:
 
     def select(self, rows: np.ndarray) -> EncodedRows:
         """The given rows, in the given order."""
-        return EncodedRows(
-            self.tokens.select(rows), self.lengths[rows], self.labels[rows], self.domains[rows],
-            self.weights[rows], self.weighted, self.pad_token_id, self.cls_token_id,
-        )  # fmt: skip
+        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in ARRAYS}
+        return replace(self, tokens=self.tokens.select(rows), **arrays)
 
     def of_domain(self, domain: int) -> EncodedRows:
         return self.select(np.flatnonzero(self.domains == domain))
+
+    def followed_by(self, other: EncodedRows) -> EncodedRows:
+        """These rows and then the other's, which were encoded by the same tokenizer."""
+        arrays: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in ARRAYS}
+        return replace(self, tokens=datasets.concatenate_datasets([self.tokens, other.tokens]), **arrays)
+
+    def without_labels(self, hidden: np.ndarray) -> EncodedRows:
+        """The same rows with some labels hidden (bool [n])."""
+        labels = self.labels.copy()
+        labels[hidden] = 0
+        return replace(self, labels=labels, labelled=self.labelled & ~hidden)
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Rows padded to the longest of them.
@@ -104,18 +118,21 @@ def encode(
     path: str | Path,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
-    labels: list[str] | None = None,
-    domains: list[str] | None = None,
+    labels: Labels | None = None,
+    domains: Sequence[str] | None = None,
+    required: Sequence[str] = LABELLED,
 ) -> EncodedRows:
     """Tokenise a table; a row with a text_b becomes a pair. Kept in the datasets cache by content.
 
     Args:
-        labels, domains: the task's names, in the order of their numbers; None numbers every row 0.
+        labels: how labels are read; None gives every row the target 0.
+        domains: the task's domain names, in the order of their numbers; None gives every row -1.
+        required: see `metakd.data.tables.read_rows`.
 
     Raises:
         TableError: see `metakd.data.tables.read_rows`.
     """
-    table = load(path, labels, domains)
+    table = load(path, labels, domains, required)
     # With the version of what tokenises, so that nothing stale is taken from the cache.
     settings = [table._fingerprint, tokenizer_hash(tokenizer), max_length, metakd.__version__, transformers.__version__]
     encoded = table.map(
@@ -125,15 +142,16 @@ def encode(
         new_fingerprint=hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16],
         desc=f"tokenising {Path(path).name}",
     )
-    number = {name: i for i, name in enumerate(labels or [])}
     domain_number = {name: i for i, name in enumerate(domains or [])}
     weighted = "weight" in encoded.column_names
     columns = [name for name in ("guid", "input_ids", "token_type_ids") if name in encoded.column_names]
+    found = encoded["label"][:]
     return EncodedRows(
         tokens=encoded.select_columns(columns),
         lengths=np.asarray(encoded["length"], dtype=np.int64),
-        labels=np.asarray([number.get(name, 0) for name in encoded["label"]], dtype=np.int64),
-        domains=np.asarray([domain_number.get(name, 0) for name in encoded["domain"]], dtype=np.int64),
+        labels=labels.targets(found) if labels is not None else np.zeros(len(encoded), dtype=np.int64),
+        labelled=np.array([label != "" for label in found]),
+        domains=np.asarray([domain_number.get(name, -1) for name in encoded["domain"]], dtype=np.int64),
         weights=np.asarray(encoded["weight"] if weighted else np.ones(len(encoded)), dtype=np.float64),
         weighted=weighted,
         pad_token_id=tokenizer.pad_token_id or 0,

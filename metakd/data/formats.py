@@ -127,8 +127,12 @@ def _write_parquet(path: Path, table: Iterable[Row], columns: list[str]) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    types = [(name, pyarrow.float64() if name == "weight" else pyarrow.string()) for name in columns]
-    schema, count, block = pyarrow.schema(types), 0, []
+    table = iter(table)
+    first = next(table)
+    kinds = {name: pyarrow.float64() if isinstance(first[name], float) else pyarrow.string() for name in columns}
+    if "weight" in kinds:  # may be empty in the first row
+        kinds["weight"] = pyarrow.float64()
+    schema, count, block = pyarrow.schema(list(kinds.items())), 0, [first]
     with pyarrow.parquet.ParquetWriter(os.fspath(path), schema) as writer:
         for row in table:
             block.append(row)

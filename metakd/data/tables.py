@@ -1,4 +1,4 @@
-"""Tables of labelled text: guid, text_a, text_b, label, domain[, weight] as TSV, CSV, JSONL or Parquet.
+"""Tables of text: guid, text_a, text_b, label, domain[, weight] as TSV, CSV, JSONL or Parquet.
 
 Rows are read one at a time and checked as they are read; `load` keeps them in a memory-mapped Arrow file.
 An error names the file, the row (the first row below the header is row 1) and the field.
@@ -14,51 +14,54 @@ from typing import TYPE_CHECKING, Any
 
 from metakd.data import formats
 from metakd.data.formats import Row, TableError
+from metakd.data.labels import Labels, ProblemType, names_in
 from metakd.errors import InputError, nearest
 from metakd.manifests import file_hash
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-REQUIRED = ("guid", "text_a", "label", "domain")
+# What must be filled in every row. A training table may have rows without label, to be shown to a student.
+LABELLED = ("guid", "text_a", "label", "domain")
+TRAINING = ("guid", "text_a", "domain")
+UNLABELLED = ("guid", "text_a")
 COLUMNS = ("guid", "text_a", "text_b", "label", "domain")
 
 
 def read_rows(
-    path: str | Path, labels: Sequence[str] | None = None, domains: Sequence[str] | None = None
+    path: str | Path,
+    labels: Labels | None = None,
+    domains: Sequence[str] | None = None,
+    required: Sequence[str] = LABELLED,
 ) -> Iterator[Row]:
     """Yield the checked rows of a table, in order; `weight` is there if the table has that column.
 
     Args:
         labels, domains: the names that may occur; None allows any.
+        required: columns that must be filled; others may be empty or missing.
 
     Raises:
-        TableError: a missing column, broken quoting, wrong encoding, an empty text, guid, label or domain,
+        TableError: a missing column, broken quoting, wrong encoding, an empty field that is required,
             a name not allowed, a guid that came before, or a weight that is no number from 0 up.
     """
     path = Path(path)
     seen: set[str] = set()
     weighted = False
     for number, raw in enumerate(formats.read(path), 1):
-        _check_columns(path, number, list(raw))
+        _check_columns(path, number, list(raw), required)
         row: Row = {name: _text(path, number, name, raw.get(name)) for name in COLUMNS}
-        for name in REQUIRED:
+        for name in required:
             if not row[name].strip():
                 raise TableError(path, "is empty; fill it or remove the row", number, name)
-        for name, allowed in (("label", labels), ("domain", domains)):
-            if allowed is not None and row[name] not in allowed:
-                raise TableError(
-                    path, f"{row[name]!r} is not among the task's {name}s {list(allowed)}"
-                    f"{nearest(row[name], allowed)}", number, name,
-                )  # fmt: skip
+        _check_names(path, number, row, labels, domains)
         if row["guid"] in seen:
             raise TableError(path, f"{row['guid']!r} occurs twice; guids must be unique", number, "guid")
         seen.add(row["guid"])
         if number == 1:
-            weighted = raw.get("weight") is not None
+            weighted = "weight" in raw
         if weighted:
-            row["weight"] = _weight(path, number, raw.get("weight"))
-        elif raw.get("weight") is not None:
+            row["weight"] = _weight(path, number, raw.get("weight", math.nan))
+        elif "weight" in raw:
             raise TableError(path, "is there, but row 1 has none; give all rows a weight, or none", number, "weight")
         yield row
     if not seen:
@@ -77,7 +80,12 @@ def write_rows(path: Path, rows: Iterable[Row], suffix: str | None = None) -> in
     return formats.write(path, table, columns, suffix)
 
 
-def load(path: str | Path, labels: Sequence[str] | None = None, domains: Sequence[str] | None = None) -> Dataset:
+def load(
+    path: str | Path,
+    labels: Labels | None = None,
+    domains: Sequence[str] | None = None,
+    required: Sequence[str] = LABELLED,
+) -> Dataset:
     """The table as a memory-mapped `datasets.Dataset`, made once per content and kept in its cache."""
     import datasets
 
@@ -86,7 +94,7 @@ def load(path: str | Path, labels: Sequence[str] | None = None, domains: Sequenc
         raise TableError(path, "no such file")
     text = datasets.Value("string")
     features = dict.fromkeys(COLUMNS, text)
-    if has_weights(path):
+    if has_weights(path, required):
         features["weight"] = datasets.Value("float64")
     shown = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
@@ -97,8 +105,9 @@ def load(path: str | Path, labels: Sequence[str] | None = None, domains: Sequenc
             gen_kwargs={
                 "path": str(path),
                 "sha256": file_hash(path),
-                "labels": labels and tuple(labels),
+                "labels": labels,
                 "domains": domains and tuple(domains),
+                "required": tuple(required),
             },  # lists would be taken for shards
         )
     except datasets.exceptions.DatasetGenerationError as error:
@@ -110,31 +119,45 @@ def load(path: str | Path, labels: Sequence[str] | None = None, domains: Sequenc
             datasets.enable_progress_bars()
 
 
-def has_weights(path: str | Path) -> bool:
+def has_weights(path: str | Path, required: Sequence[str] = TRAINING) -> bool:
     """Whether the table has a weight column."""
-    return "weight" in next(read_rows(path))
+    return "weight" in next(read_rows(path, required=required))
 
 
-def names(path: str | Path) -> tuple[list[str], list[str]]:
-    """The labels and the domains that occur in a table, each sorted."""
+def names(
+    path: str | Path, problem: ProblemType = "single_label", required: Sequence[str] = TRAINING
+) -> tuple[list[str], list[str]]:
+    """The class names and the domains that occur in a table, each sorted."""
     labels, domains = set(), set()
-    for row in read_rows(path):
+    for row in read_rows(path, required=required):
         labels.add(row["label"])
         domains.add(row["domain"])
-    return sorted(labels), sorted(domains)
+    return names_in(labels, problem), sorted(domains - {""})
 
 
 def _rows_of_content(
-    path: str, sha256: str, labels: tuple[str, ...] | None, domains: tuple[str, ...] | None
+    path: str, sha256: str, labels: Labels | None, domains: tuple[str, ...] | None, required: tuple[str, ...]
 ) -> Iterator[Row]:
     """`read_rows`; the hash is an argument so that the cache knows when the file has changed."""
-    yield from read_rows(path, labels, domains)
+    yield from read_rows(path, labels, domains, required)
 
 
-def _check_columns(path: Path, row: int, found: list[str]) -> None:
-    for name in REQUIRED:
+def _check_columns(path: Path, row: int, found: list[str], required: Sequence[str]) -> None:
+    for name in required:
         if name not in found:
             raise TableError(path, f"is missing; found {found}{nearest(name, found)}", row, name)
+
+
+def _check_names(path: Path, number: int, row: Row, labels: Labels | None, domains: Sequence[str] | None) -> None:
+    wrong = labels.wrong(row["label"]) if labels is not None and row["label"] else None
+    if labels is not None and wrong is not None:
+        known = f"among the task's labels {list(labels.names)}" if labels.problem != "regression" else "a number"
+        raise TableError(path, f"{wrong!r} is not {known}{nearest(wrong, labels.names)}", number, "label")
+    if domains is not None and row["domain"] and row["domain"] not in domains:
+        raise TableError(
+            path, f"{row['domain']!r} is not among the task's domains {list(domains)}{nearest(row['domain'], domains)}",
+            number, "domain",
+        )  # fmt: skip
 
 
 def _text(path: Path, row: int, field: str, value: Any) -> str:
@@ -150,7 +173,10 @@ def _text(path: Path, row: int, field: str, value: Any) -> str:
     return text
 
 
-def _weight(path: Path, row: int, value: Any) -> float:
+def _weight(path: Path, row: int, value: Any) -> float | None:
+    """None where the field is empty: a row whose label was not known when the weights were computed has none."""
+    if value is None or value == "":
+        return None
     try:
         weight = float(value)
     except (TypeError, ValueError):

@@ -2,29 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, pearsonr, spearmanr
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
+from metakd.data.labels import Labels, ProblemType
 
-def domain_accuracies(
-    predicted: np.ndarray, labels: np.ndarray, domains: np.ndarray, names: list[str]
+# The number that models are chosen by, and that results are headed with.
+HEADLINE: dict[ProblemType, str] = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "spearman"}
+
+
+def headline(predicted: np.ndarray, labels: np.ndarray, problem: ProblemType) -> float:
+    """Accuracy, micro-F1 over all classes, or Spearman's rank correlation (0 where one side is constant)."""
+    if problem == "single_label":
+        return float((predicted == labels).mean())
+    if problem == "multi_label":
+        return float(f1_score(labels, predicted, average="micro", zero_division=0.0))
+    return correlation(spearmanr, predicted, labels)
+
+
+def baseline(labels: np.ndarray, domains: np.ndarray, problem: ProblemType) -> float:
+    """Macro-average over domains of what a constant prediction reaches: the majority class, all classes, or 0."""
+    if problem == "regression":
+        return 0.0
+    found = []
+    for k in np.unique(domains):
+        of_domain = labels[domains == k]
+        if problem == "single_label":
+            found.append(np.bincount(of_domain).max() / len(of_domain))
+        else:
+            found.append(headline(np.ones_like(of_domain), of_domain, problem))
+    return float(np.mean(found))
+
+
+def headline_by_domain(
+    predicted: np.ndarray, labels: np.ndarray, domains: np.ndarray, names: Sequence[str], problem: ProblemType
 ) -> dict[str, float]:
-    """Accuracy of each domain that has rows."""
+    """The headline number of each domain that has rows."""
     return {
-        name: float((predicted == labels)[domains == k].mean()) for k, name in enumerate(names) if (domains == k).any()
+        name: headline(predicted[domains == k], labels[domains == k], problem)
+        for k, name in enumerate(names)
+        if (domains == k).any()
     }
 
 
-def majority_accuracy(labels: np.ndarray, domains: np.ndarray) -> float:
-    """Macro-average over domains of the accuracy of always naming the domain's most frequent class."""
-    shares = [np.bincount(labels[domains == k]).max() / (domains == k).sum() for k in np.unique(domains)]
-    return float(np.mean(shares))
+def correlation(measure: Callable[..., Any], predicted: np.ndarray, labels: np.ndarray) -> float:
+    if len(labels) < 2 or np.ptp(predicted) == 0 or np.ptp(labels) == 0:
+        return 0.0
+    return float(measure(predicted, labels).statistic)
 
 
-def classification_scores(predicted: np.ndarray, labels: np.ndarray, names: list[str]) -> dict[str, Any]:
+def multi_label_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Micro- and macro-F1, the share of rows with every class right, and each class's F1: 0/1 [n, C]."""
+    by_class = f1_score(labels, predicted, average=None, zero_division=0.0)
+    return {
+        "rows": len(labels),
+        "micro_f1": headline(predicted, labels, "multi_label"),
+        "macro_f1": float(np.mean(by_class)),
+        "all_right": float((predicted == labels).all(1).mean()),
+        "classes": {name: {"rows": int(labels[:, i].sum()), "f1": float(by_class[i])} for i, name in enumerate(names)},
+    }
+
+
+def regression_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Spearman's and Pearson's correlation and the root mean squared error: numbers [n]."""
+    return {
+        "rows": len(labels),
+        "spearman": correlation(spearmanr, predicted, labels),
+        "pearson": correlation(pearsonr, predicted, labels),
+        "rmse": float(np.sqrt(np.mean((predicted - labels) ** 2))),
+    }
+
+
+def classification_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Accuracy with its 95 % Wilson interval, macro-F1, the majority share, and each class's scores.
 
     Macro-F1 averages over the classes that occur among labels or predictions.
@@ -53,17 +106,26 @@ def classification_scores(predicted: np.ndarray, labels: np.ndarray, names: list
     }  # fmt: skip
 
 
+SCORES: dict[ProblemType, Callable[[np.ndarray, np.ndarray, Sequence[str]], dict[str, Any]]] = {
+    "single_label": classification_scores,
+    "multi_label": multi_label_scores,
+    "regression": regression_scores,
+}
+
+
 def scores_by_domain(
-    predicted: np.ndarray,
-    labels: np.ndarray,
-    domains: np.ndarray,
-    label_names: list[str],
-    domain_names: list[str],
+    predicted: np.ndarray, labels: np.ndarray, domains: np.ndarray, outputs: Labels, domain_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Scores over all rows, and for each domain that has rows."""
-    overall = classification_scores(predicted, labels, label_names)
+    """Scores over all rows, and for each domain that has rows.
+
+    Args:
+        predicted, labels: targets, see `Labels.targets`.
+        outputs: what they mean.
+    """
+    scores = SCORES[outputs.problem]
+    overall = scores(predicted, labels, outputs.names)
     overall["domains"] = {
-        name: classification_scores(predicted[domains == k], labels[domains == k], label_names)
+        name: scores(predicted[domains == k], labels[domains == k], outputs.names)
         for k, name in enumerate(domain_names)
         if (domains == k).any()
     }

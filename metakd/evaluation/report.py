@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+from metakd.evaluation.metrics import HEADLINE
+
 COLUMNS = (
     "domain", "test rows", "majority", "teacher accuracy", "student accuracy", "teacher F1", "student F1",
     "agreement", "parameters", "size",
@@ -41,6 +43,31 @@ def markdown(results: dict[str, Any]) -> str:
         percent(mean["teacher_macro_f1"]), percent(mean["model_macro_f1"]), "", "", "",
     ])  # fmt: skip
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def methods_markdown(found: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> str:
+    """Students of one domain by method, from their evaluations and manifests; the teacher comes first."""
+    first, manifest = next(iter(found.values()))
+    metric = next(name for name in HEADLINE.values() if name in first["model"])
+    seed = manifest["resolved"]["task"]["training"]["seed"]
+    lines = [
+        f"{first['model']['rows']} test rows, domain {escape(first['domain'] or 'all')}, seed {seed}. Seconds: the "
+        "student's training with what its teacher computes for it, without evaluation.",
+        "",
+        f"| method | {metric} | macro-F1 | agreement with the teacher | seconds |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+
+    def line(name: str, scores: dict[str, Any], agreement: str, seconds: str) -> str:
+        headline = with_interval(scores) if metric == "accuracy" else percent(scores[metric])
+        macro = percent(scores["macro_f1"]) if "macro_f1" in scores else ""
+        return f"| {name} | {headline} | {macro} | {agreement} | {seconds} |"
+
+    lines.append(line("(the teacher)", first["teacher"], "", ""))
+    for name, (evaluation, made) in found.items():
+        numbers = evaluation["model"], percent(evaluation["agreement"]), f"{made['seconds']:.0f}"
+        lines.append(line(escape(name), *numbers))
+    return "\n".join(lines) + "\n"
 
 
 def steps_markdown(steps: list[dict[str, Any]]) -> str:

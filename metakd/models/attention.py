@@ -25,10 +25,19 @@ NAME = "metakd_scores"
 
 @dataclass
 class Capture:
-    """Scores [B, H, L, L] of the wanted layers; pairs that are not attended hold the dtype's lowest number."""
+    """What is kept of a forward pass, by layer.
 
-    wanted: frozenset[int]
+    Args:
+        of_scores, of_projected: the wanted layers.
+        scores: raw scores [B, H, L, L]; pairs that are not attended hold the dtype's lowest number.
+        projected: (query, key, value), each [B, H, L, D/H].
+        calls: layers passed so far.
+    """
+
+    of_scores: frozenset[int]
+    of_projected: frozenset[int]
     scores: dict[int, Tensor] = field(default_factory=dict)
+    projected: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     calls: int = 0
 
 
@@ -49,12 +58,12 @@ def enable(model: PreTrainedModel) -> None:
 
 
 @contextmanager
-def capture(layers: frozenset[int]) -> Iterator[dict[int, Tensor]]:
-    """Collect the scores of these layers during one forward pass of a model that was enabled."""
-    found = Capture(layers)
-    token = _active.set(found if layers else None)
+def capture(of_scores: frozenset[int], of_projected: frozenset[int] = frozenset()) -> Iterator[Capture]:
+    """Collect what these layers compute during one forward pass of a model that was enabled."""
+    found = Capture(of_scores, of_projected)
+    token = _active.set(found if of_scores or of_projected else None)
     try:
-        yield found.scores
+        yield found
     finally:
         _active.reset(token)
 
@@ -81,7 +90,9 @@ def attention_with_scores(
     active = _active.get()
     if active is not None:
         active.calls += 1
-    if active is None or active.calls not in active.wanted:
+        if active.calls in active.of_projected:
+            active.projected[active.calls] = (query, key, value)
+    if active is None or active.calls not in active.of_scores:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )

@@ -1,9 +1,7 @@
-"""Teachers and students are plain Hugging Face classifiers: load them, cut a student, check what fits."""
+"""Teachers and students are plain Hugging Face classifiers: load them, and check what fits."""
 
 from __future__ import annotations
 
-import copy
-import logging
 from pathlib import Path
 
 from torch import nn
@@ -15,10 +13,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+import metakd.models.small  # noqa: F401  registers the students that transformers does not know
+from metakd.data.labels import PROBLEM_TYPES, Labels
 from metakd.errors import InputError
-from metakd.objectives.layer_maps import uniform
-
-log = logging.getLogger(__name__)
 
 
 def load_config(name: str) -> PreTrainedConfig:
@@ -30,19 +27,22 @@ def load_config(name: str) -> PreTrainedConfig:
         raise InputError(f"no model could be loaded from {name!r}{here}: {error}") from None
 
 
-def load_classifier(name: str, labels: list[str]) -> PreTrainedModel:
-    """A classifier over `labels` (logit i belongs to labels[i]); its head is fresh unless it was trained for them.
+def load_classifier(name: str, labels: Labels) -> PreTrainedModel:
+    """A classifier over `labels` (logit i belongs to labels.names[i]); its head is fresh unless trained for them.
 
     Raises:
         InputError: the model cannot be loaded, or is a classifier of other labels.
     """
     config = load_config(name)
-    trained = is_classifier(config)
-    if trained and sorted(label_names(config)) != sorted(labels):
-        raise InputError(f"{name} classifies {label_names(config)}, wanted are {labels}; start from an encoder")
-    if not trained:
-        config.num_labels = len(labels)
-        config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
+    if is_classifier(config):
+        found = labels_of(config)
+        if sorted(found.names) != sorted(labels.names) or found.problem != labels.problem:
+            kinds = f" ({found.problem} instead of {labels.problem})" if found.problem != labels.problem else ""
+            raise InputError(
+                f"{name} classifies {list(found.names)}, wanted are {list(labels.names)}{kinds}; start from an encoder"
+            )
+    else:
+        set_labels(config, labels)
     try:
         return AutoModelForSequenceClassification.from_pretrained(name, config=config, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -54,9 +54,19 @@ def is_classifier(config: PreTrainedConfig) -> bool:
     return any("SequenceClassification" in kind for kind in config.architectures or [])
 
 
-def label_names(config: PreTrainedConfig) -> list[str]:
-    """Label of each logit, in order."""
-    return [config.id2label[i] for i in range(config.num_labels)]
+def set_labels(config: PreTrainedConfig, labels: Labels) -> None:
+    """Make a configuration one of a classifier over these labels."""
+    config.num_labels = len(labels.names)
+    config.id2label = dict(enumerate(labels.names))
+    config.label2id = {name: i for i, name in enumerate(labels.names)}
+    config.problem_type = PROBLEM_TYPES[labels.problem]
+
+
+def labels_of(config: PreTrainedConfig) -> Labels:
+    """What each logit stands for, in order."""
+    kinds = {kind: problem for problem, kind in PROBLEM_TYPES.items()}
+    problem = kinds.get(getattr(config, "problem_type", None) or "", "single_label")
+    return Labels(tuple(config.id2label[i] for i in range(config.num_labels)), problem)
 
 
 def label_order(found: list[str], wanted: list[str], where: str) -> list[int]:
@@ -89,39 +99,6 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
         raise InputError(
             f"{name} has {positions} positions, max_length is {max_length}; set max_length to {positions} or less"
         )
-
-
-def cut_student(teacher: PreTrainedModel, layers: int) -> PreTrainedModel:
-    """A student of the teacher's class with fewer layers: student layer j is teacher layer j*Lt/Ls, weights copied.
-
-    The embeddings, the head and everything else outside the layers are the teacher's too.
-
-    Raises:
-        InputError: the number of layers does not divide the teacher's.
-    """
-    source = [t - 1 for t, _ in uniform(teacher.config.num_hidden_layers, layers, first=1)]
-    config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = layers
-    kinds = getattr(config, "layer_types", None)  # ModernBERT alternates kinds of attention
-    if kinds is not None:
-        config.layer_types = [kinds[i] for i in source]
-    student = AutoModelForSequenceClassification.from_config(config)
-    prefix, student_prefix = layer_prefix(teacher), layer_prefix(student)
-    assert prefix == student_prefix
-    weights = {k: v for k, v in teacher.state_dict().items() if not k.startswith(prefix)}
-    for j, i in enumerate(source):
-        start = f"{prefix}{i}."
-        weights |= {
-            f"{prefix}{j}.{key.removeprefix(start)}": value
-            for key, value in teacher.state_dict().items()
-            if key.startswith(start)
-        }
-    missing, extra = student.load_state_dict(weights, strict=False)
-    # A family may leave a norm out of its first layer, so a deeper layer in its place has one too many.
-    if missing or any(not key.startswith(f"{prefix}0.") for key in extra):
-        raise InputError(f"layers of {type(teacher).__name__} cannot be copied: missing {missing}, extra {extra}")
-    log.info("student layers 1..%d start from teacher layers %s", layers, [i + 1 for i in source])
-    return student
 
 
 def layer_prefix(model: PreTrainedModel) -> str:

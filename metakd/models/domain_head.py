@@ -33,3 +33,17 @@ class DomainHead(nn.Module):
     def domain_logits(self, feature: Tensor) -> Tensor:
         """h [B, D] -> [B, K]."""
         return self.classifier(feature)
+
+    def for_domains(self, known: list[str], wanted: list[str]) -> DomainHead:
+        """This head over other domains: e_k is taken over by name; of a domain not seen it is the mean of the others.
+
+        The domain classifier is fresh unless the domains are the same.
+        """
+        if known == wanted:
+            return self
+        head = DomainHead(self.dense.in_features, len(wanted))
+        head.dense.load_state_dict(self.dense.state_dict())
+        vectors = self.domain_embedding.weight.detach()
+        rows = [vectors[known.index(name)] if name in known else vectors.mean(0) for name in wanted]
+        head.domain_embedding.weight.data.copy_(torch.stack(rows))
+        return head

@@ -18,6 +18,7 @@ class Need:
 
     hidden: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
+    projected: frozenset[int] = frozenset()
     transferable: bool = False
 
 
@@ -26,15 +27,17 @@ class Views:
     """What a network shows of a batch.
 
     Args:
-        logits: [B, C].
+        logits: [B, C]; None where nobody has asked for them.
         hidden: hidden states [B, L, D] by layer.
         attention: raw scores [B, H, L, L] by layer; see `metakd.models.attention.Capture`.
+        projected: (query, key, value), each [B, H, L, D/H], by layer.
         transferable: the domain head's feature h [B, D].
     """
 
-    logits: Tensor
+    logits: Tensor | None
     hidden: dict[int, Tensor] = field(default_factory=dict)
     attention: dict[int, Tensor] = field(default_factory=dict)
+    projected: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     transferable: Tensor | None = None
 
 
@@ -45,11 +48,11 @@ def view(model: PreTrainedModel, batch: Batch, need: Need, head: DomainHead | No
         head: the network's domain head; needed for the transferable feature.
     """
     states = bool(need.hidden) or need.transferable
-    with attention.capture(need.attention) as scores:
+    with attention.capture(need.attention, need.projected) as seen:
         output = model(**model_inputs(batch), output_hidden_states=states)
     feature = None
     if need.transferable:
         assert head is not None
         feature = head(output.hidden_states[-1], batch["content_mask"], batch["domain"])
     hidden = {layer: output.hidden_states[layer] for layer in need.hidden}
-    return Views(output.logits, hidden, scores, feature)
+    return Views(output.logits, hidden, seen.scores, seen.projected, feature)

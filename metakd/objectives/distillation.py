@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from metakd.data.encoding import Batch
-from metakd.models import attention
 from metakd.models.domain_head import DomainHead
 from metakd.models.views import Views, view
-from metakd.objectives.terms import STATES, BoundTerm, needs, rows_loss
+from metakd.objectives.features import STATES
+from metakd.objectives.terms import BoundTerm, needs, rows_loss
 
 
 class DistillationObjective(nn.Module):
@@ -21,9 +21,9 @@ class DistillationObjective(nn.Module):
     they and the domain head are trained beside the student and are no part of it.
 
     Args:
-        student: a classifier.
+        student: a classifier; `attention.enable` was called where a term looks at its attention.
         terms: of the stage.
-        teacher_config: for the teacher's width.
+        teacher_config: for the teacher's width; None where no term looks inside it.
         head: the student's domain head, where a term needs it.
     """
 
@@ -31,24 +31,30 @@ class DistillationObjective(nn.Module):
         self,
         student: PreTrainedModel,
         terms: Sequence[BoundTerm],
-        teacher_config: PreTrainedConfig,
+        teacher_config: PreTrainedConfig | None,
         head: DomainHead | None,
     ) -> None:
         super().__init__()
         self.student, self.terms, self.head = student, terms, head
         _, self.need = needs(terms)
-        features = {b.term.feature for b in terms}
-        kinds = ["hidden"] * bool(features & set(STATES)) + ["transferable"] * ("transferable" in features)
-        widths = student.config.hidden_size, teacher_config.hidden_size
-        self.projections = nn.ModuleDict({k: nn.Linear(*widths) for k in kinds if widths[0] != widths[1]})
-        if self.need.attention:
-            attention.enable(student)
+        self.projections = nn.ModuleDict(projections(terms, student.config, teacher_config))
 
-    def forward(self, batch: Batch, teacher: Views) -> dict[str, Tensor]:
-        """Losses [B] by term name."""
+    def forward(self, batch: Batch, teacher: Views, share: float = 0.0) -> dict[str, Tensor]:
+        """Losses [B] by term name; `share` of the stage's steps are done."""
         student = view(self.student, batch, self.need, self.head)
-        return {b.name: rows_loss(b, student, teacher, batch, self.project) for b in self.terms}
+        return {b.name: rows_loss(b, student, teacher, batch, share, self.project) for b in self.terms}
 
     def project(self, values: Tensor, kind: str) -> Tensor:
         """Student features [..., D_student] in the teacher's width [..., D_teacher]."""
         return self.projections[kind](values) if kind in self.projections else values
+
+
+def projections(
+    terms: Sequence[BoundTerm], student: PreTrainedConfig, teacher: PreTrainedConfig | None
+) -> dict[str, nn.Linear]:
+    """A linear map for states and one for the transferable feature, where terms compare them and widths differ."""
+    if teacher is None or student.hidden_size == teacher.hidden_size:
+        return {}
+    compared = {b.term.feature for b in terms if b.loss != "gram_mse"}  # Gram matrices have no width
+    kinds = ["hidden"] * bool(compared & set(STATES)) + ["transferable"] * ("transferable" in compared)
+    return {kind: nn.Linear(student.hidden_size, teacher.hidden_size) for kind in kinds}

@@ -6,15 +6,12 @@ from typing import Literal
 
 from metakd.errors import InputError
 
-LayerMap = Literal["uniform", "last"] | list[list[int]]
+LayerMap = Literal["uniform", "last", "skip", "final"] | list[list[int]]
 Pairs = list[tuple[int, int]]
 
 
-def uniform(teacher_layers: int, student_layers: int, first: int) -> Pairs:
-    """Student layer j <- teacher layer j * Lt / Ls, as (teacher, student) pairs (TinyBERT, section 3.1).
-
-    Args:
-        first: 0 with the embedding layer, 1 without.
+def step_between(teacher_layers: int, student_layers: int) -> int:
+    """Teacher layers per student layer.
 
     Raises:
         InputError: the student's depth does not divide the teacher's.
@@ -26,28 +23,57 @@ def uniform(teacher_layers: int, student_layers: int, first: int) -> Pairs:
             f"divide {teacher_layers}. Choose {', '.join(map(str, fitting))} layers, or write the map in the method "
             "file as layers: [[teacher, student], ...]"
         )
-    step = teacher_layers // student_layers
+    return teacher_layers // student_layers
+
+
+def uniform(teacher_layers: int, student_layers: int, first: int) -> Pairs:
+    """Student layer j <- teacher layer j * Lt / Ls, as (teacher, student) pairs (TinyBERT, section 3.1).
+
+    Args:
+        first: 0 with the embedding layer, 1 without.
+    """
+    step = step_between(teacher_layers, student_layers)
     return [(j * step, j) for j in range(first, student_layers + 1)]
 
 
-def resolve(layers: LayerMap, teacher_layers: int, student_layers: int) -> Pairs:
+def skip(teacher_layers: int, student_layers: int) -> Pairs:
+    """PKD-Skip: the uniform map without the last layer, which the logits see to (Patient KD, section 3.2)."""
+    return uniform(teacher_layers, student_layers, first=1)[:-1]
+
+
+def last(teacher_layers: int, student_layers: int) -> Pairs:
+    """PKD-Last: student layers 1 to Ls-1 <- the layers below the teacher's last one (Patient KD, section 3.2)."""
+    return [(teacher_layers - student_layers + j, j) for j in range(1, student_layers)]
+
+
+def resolve(layers: LayerMap, teacher_layers: int, student_layers: int, first: int = 1) -> Pairs:
     """The (teacher, student) pairs of a term, counted from 1.
 
+    Args:
+        first: the lowest layer that may be named: 0 where the embedding layer's output will do.
+
     Raises:
-        InputError: a layer that does not exist.
+        InputError: a layer that does not exist, or a map that leaves none.
     """
-    if layers == "uniform":
-        return uniform(teacher_layers, student_layers, first=1)
-    if layers == "last":
-        return [(teacher_layers, student_layers)]
-    assert not isinstance(layers, str)
+    if isinstance(layers, str):
+        if layers == "uniform":
+            return uniform(teacher_layers, student_layers, first=1)
+        if layers == "final":
+            return [(teacher_layers, student_layers)]
+        pairs = skip(teacher_layers, student_layers) if layers == "skip" else last(teacher_layers, student_layers)
+        if not pairs or pairs[0][0] < 1:
+            raise InputError(
+                f"layers: {layers} maps layers below the last one; teacher and student have {teacher_layers} and "
+                f"{student_layers} layers, which leaves none. Use layers: final"
+            )
+        return pairs
     pairs = [(pair[0], pair[1]) for pair in layers if len(pair) == 2]
     if not pairs or len(pairs) != len(layers):
         raise InputError(f"layers: {layers} is not a list of [teacher, student] pairs")
     for t, s in pairs:
-        if not (1 <= t <= teacher_layers and 1 <= s <= student_layers):
+        if not (first <= t <= teacher_layers and first <= s <= student_layers):
             raise InputError(
-                f"layers: [{t}, {s}] is out of range; the teacher has layers 1 to {teacher_layers}, the student 1 "
-                f"to {student_layers}"
+                f"layers: [{t}, {s}] is out of range; the teacher has layers {first} to {teacher_layers}, the student "
+                f"{first} to {student_layers}"
             )
     return pairs

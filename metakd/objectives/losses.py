@@ -1,17 +1,15 @@
-"""Losses, one number per row: [B]. Rows are weighted, summed and divided elsewhere, once.
+"""Losses of what a model puts out, one number per row: [B]. Rows are weighted, summed and divided elsewhere, once.
 
-All are computed in fp32. `mask` [B, L] is 1 at tokens, 0 at padding; padding never counts, so that a row's
-loss does not depend on the length of the batch.
+All are computed in fp32. A temperature T is one number, or one per row [B].
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from metakd.models.attention import attended
-from metakd.models.pooling import masked_mean
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
@@ -19,64 +17,94 @@ def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), label, reduction="none")
 
 
-def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over classes of each class's own yes or no: logits [B, C], target [B, C] of 0 and 1 -> [B]."""
+    return F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none").mean(-1)
+
+
+def squared_error(logits: Tensor, target: Tensor) -> Tensor:
+    """(logits - target)^2: logits [B, 1], target [B] -> [B]."""
+    return (logits.float().squeeze(-1) - target.float()).square()
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
     """-T^2 sum_c softmax(teacher/T) log softmax(student/T), over logits [B, C] -> [B].
 
     Hinton, Vinyals & Dean (2015), section 2: T^2 keeps the gradients' size as T changes.
     """
-    target = (teacher.float() / temperature).softmax(-1)
-    return -(target * (student.float() / temperature).log_softmax(-1)).sum(-1) * temperature**2
+    target = softened(teacher, temperature).softmax(-1)
+    return -(target * softened(student, temperature).log_softmax(-1)).sum(-1) * temperature**2
 
 
-def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
     """T^2 KL(softmax(teacher/T) || softmax(student/T)), over logits [B, C] -> [B].
 
     Has the gradient of `soft_cross_entropy`, and is 0 where student and teacher agree.
     """
-    target = (teacher.float() / temperature).log_softmax(-1)
-    found = (student.float() / temperature).log_softmax(-1)
-    return (target.exp() * (target - found)).sum(-1) * temperature**2
+    target = softened(teacher, temperature).log_softmax(-1)
+    found = softened(student, temperature).log_softmax(-1)
+    return divergence(target, found) * temperature**2
+
+
+def reverse_kl(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+    """T^2 KL(softmax(student/T) || softmax(teacher/T)), over logits [B, C] -> [B].
+
+    Punishes what the student finds likely and the teacher does not (MiniLLM, Gu et al. 2023, section 2.1).
+    """
+    return kl_divergence(teacher, student, temperature)
+
+
+def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+    """T^2 (KL(s || m) + KL(t || m)) / 2 with m = (s + t) / 2, of softened logits [B, C] -> [B].
+
+    Lin (1991): symmetric, and never above T^2 log 2.
+    """
+    target = softened(teacher, temperature).log_softmax(-1)
+    found = softened(student, temperature).log_softmax(-1)
+    middle = target.logaddexp(found) - math.log(2)
+    return (divergence(target, middle) + divergence(found, middle)) / 2 * temperature**2
+
+
+def soft_binary_cross_entropy(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+    """T^2 times the mean over classes of BCE(student/T) against sigmoid(teacher/T), over logits [B, C] -> [B].
+
+    `soft_cross_entropy` of each class's own yes or no.
+    """
+    target = softened(teacher, temperature).sigmoid()
+    found = softened(student, temperature)
+    return F.binary_cross_entropy_with_logits(found, target, reduction="none").mean(-1) * temperature**2
+
+
+def binary_kl(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+    """T^2 times the mean over classes of KL(sigmoid(teacher/T) || sigmoid(student/T)), over logits [B, C] -> [B].
+
+    Has the gradient of `soft_binary_cross_entropy`, and is 0 where student and teacher agree.
+    """
+    found, target = (
+        F.logsigmoid(torch.stack([logits, -logits], -1))  # of yes and of no: [B, C, 2]
+        for logits in (softened(student, temperature), softened(teacher, temperature))
+    )
+    return divergence(target, found).mean(-1) * temperature**2
 
 
 def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference over the classes: [B, C] -> [B] (Ba & Caruana 2014)."""
-    return (student.float() - teacher.float()).square().mean(-1)
+    """Mean squared difference over the classes: [B, C] -> [B] (Ba & Caruana 2014).
 
-
-def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference over a row's tokens and dimensions: [B, L, D] -> [B] (TinyBERT, equation 8)."""
-    per_token = (student.float() - teacher.float()).square().mean(-1)
-    return masked_mean(per_token.unsqueeze(-1), mask).squeeze(-1)
-
-
-def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference over dimensions: [B, D] -> [B] (Meta-KD, section 3.3)."""
-    return (student.float() - teacher.float()).square().mean(-1)
-
-
-def attention_score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of raw scores over heads and attended pairs of tokens: [B, H, L, L] -> [B].
-
-    TinyBERT, equation 7, which matches scores before the softmax. Where the head counts differ, both are
-    averaged over their heads first.
+    No temperature: T^2 times the squared difference of logits/T is the same number at every T.
     """
-    # What is attended is the same for all heads.
-    seen = attended(student[:, :1]) & attended(teacher[:, :1]) & mask.bool()[:, None, :, None]
-    student, teacher = match_heads(student.float(), teacher.float())
-    difference = torch.where(seen, student - teacher, 0.0)
-    return difference.square().sum((1, 2, 3)) / (seen.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
+    return (student.float() - teacher.float()).square().mean(-1)
 
 
-def attention_probability_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of softmax(scores) over heads and pairs of tokens: [B, H, L, L] -> [B]."""
-    student, teacher = match_heads(student.float().softmax(-1), teacher.float().softmax(-1))
-    pairs = (mask[:, None, :, None] * mask[:, None, None, :]).bool()
-    difference = torch.where(pairs, student - teacher, 0.0)
-    return difference.square().sum((1, 2, 3)) / (pairs.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
+def logits_cosine(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine over the classes: [B, C] -> [B]. Only the logits' direction counts, not their size."""
+    return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
-def match_heads(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Average both over their heads if the head counts differ: [B, H, L, L] -> [B, 1, L, L]."""
-    if student.shape[1] == teacher.shape[1]:
-        return student, teacher
-    return student.mean(1, keepdim=True), teacher.mean(1, keepdim=True)
+def softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """logits/T in fp32: [B, C] -> [B, C]."""
+    return logits.float() / (temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature)
+
+
+def divergence(target: Tensor, found: Tensor) -> Tensor:
+    """KL(target || found) of log-probabilities over the last dimension: [..., C] -> [...]."""
+    return (target.exp() * (target - found)).sum(-1)

@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 
 from metakd.config import MetaTeacher
 from metakd.data.encoding import Batch, EncodedRows
+from metakd.data.labels import ProblemType
 from metakd.errors import InputError
 from metakd.models.domain_head import DomainHead
 from metakd.models.views import Need, view
+from metakd.objectives.features import LABEL
 from metakd.objectives.losses import cross_entropy
 
 
@@ -22,16 +24,19 @@ class MetaTeacherObjective(nn.Module):
     Args:
         teacher: a classifier.
         head: its domain head; None trains without the domain loss.
+        problem: of the task.
     """
 
-    def __init__(self, teacher: PreTrainedModel, head: DomainHead | None) -> None:
+    def __init__(self, teacher: PreTrainedModel, head: DomainHead | None, problem: ProblemType) -> None:
         super().__init__()
         self.teacher, self.head = teacher, head
+        self.label_loss = LABEL[problem][1]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses [B] by term; the batch holds label and, with a domain head, false_domain."""
         views = view(self.teacher, batch, Need(transferable=self.head is not None), self.head)
-        losses = {"label": cross_entropy(views.logits, batch["label"])}
+        assert views.logits is not None
+        losses = {"label": self.label_loss(views.logits, batch["label"])}
         if self.head is not None:
             assert views.transferable is not None
             losses["domain"] = cross_entropy(self.head.domain_logits(views.transferable), batch["false_domain"])

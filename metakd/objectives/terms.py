@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,32 +11,26 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from metakd.data.encoding import Batch
+from metakd.data.labels import ProblemType
 from metakd.errors import InputError, nearest
 from metakd.methods import Term
 from metakd.models.views import Need, Views
-from metakd.objectives import losses
+from metakd.objectives.features import (
+    ATTENTION,
+    HARD,
+    LABEL,
+    LAYERED,
+    MATCHES,
+    RELATIONS,
+    SOFT,
+    STATES,
+    TOKEN_FEATURES,
+    features_of,
+    losses_of,
+)  # fmt: skip
 from metakd.objectives.layer_maps import Pairs, resolve
 
 log = logging.getLogger(__name__)
-
-STATES = ("embedding", "hidden")
-ATTENTION = ("attention_scores", "attention_probabilities")
-# Features of the teacher's inside, for which its tokens must be the student's.
-TOKEN_FEATURES = (*STATES, *ATTENTION, "transferable")
-LOSSES: dict[str, dict[str, Callable[..., Tensor]]] = {
-    "embedding": {"mse": losses.hidden_mse},
-    "hidden": {"mse": losses.hidden_mse},
-    "attention_scores": {"mse": losses.attention_score_mse},
-    "attention_probabilities": {"mse": losses.attention_probability_mse},
-    "transferable": {"mse": losses.feature_mse},
-    "logits": {"mse": losses.logits_mse},
-    "label": {"cross_entropy": losses.cross_entropy},
-}
-# Losses of logits that take a temperature.
-SOFT_LOSSES: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
-    "soft_cross_entropy": losses.soft_cross_entropy,
-    "kl": losses.kl_divergence,
-}
 
 
 @dataclass(frozen=True)
@@ -44,35 +39,87 @@ class BoundTerm:
 
     Args:
         name: unique in its stage.
+        loss: the name of its loss.
         pairs: (teacher, student) layers, [(0, 0)] for the embedding, empty for features without layers.
+        problem: of the task.
+        heads: relation heads; 0 for other features.
     """
 
     name: str
     term: Term
+    loss: str
     pairs: Pairs
+    problem: ProblemType
+    heads: int
 
 
-def bind(terms: Sequence[Term], teacher: PreTrainedConfig, student: PreTrainedConfig) -> list[BoundTerm]:
+def bind(
+    terms: Sequence[Term], teacher: PreTrainedConfig | None, student: PreTrainedConfig, problem: ProblemType
+) -> list[BoundTerm]:
     """Resolve layers and refuse what does not fit, before anything is computed.
 
+    Args:
+        teacher: None where no term looks inside the teacher.
+
     Raises:
-        InputError: a loss that the feature does not have, a layer that does not exist.
+        InputError: a loss that the feature does not have, a layer that does not exist, a feature that one of the
+            models does not have.
     """
     bound: list[BoundTerm] = []
     for term in terms:
-        known = [*LOSSES[term.feature], *(SOFT_LOSSES if term.feature == "logits" else ())]
-        if term.loss not in known:
-            hint = nearest(term.loss, known)
-            raise InputError(f"loss {term.loss!r} does not fit feature {term.feature!r}; it has {known}{hint}")
+        known = losses_of(term.feature, problem)
+        loss = term.loss or LABEL[problem][0]
+        if loss not in known:
+            kind = f" of a {problem} task" if term.feature in ("logits", "label") else ""
+            hint = nearest(loss, known)
+            raise InputError(f"loss {loss!r} does not fit feature {term.feature!r}{kind}; it has {known}{hint}")
         pairs: Pairs = [(0, 0)] if term.feature == "embedding" else []
-        if term.feature in ("hidden", *ATTENTION):
-            pairs = resolve(term.layers, teacher.num_hidden_layers, student.num_hidden_layers)
-        if term.feature in ATTENTION and teacher.num_attention_heads != student.num_attention_heads:
-            log.info("%s: the teacher has %d heads, the student %d; both are averaged over their heads",
-                     term.feature, teacher.num_attention_heads, student.num_attention_heads)  # fmt: skip
+        heads = 0
+        if term.feature in TOKEN_FEATURES:
+            assert teacher is not None
+            for config, whose in ((teacher, "teacher"), (student, "student")):
+                check_feature(term.feature, config, whose)
+        if term.feature in LAYERED:
+            assert teacher is not None
+            first = 0 if term.feature in STATES and "embedding" in features_of(student) else 1
+            pairs = resolve(term.layers, teacher.num_hidden_layers, student.num_hidden_layers, first)
+        if term.feature in RELATIONS:
+            assert teacher is not None
+            heads = relation_heads(term, teacher, student)
+        if term.feature in ATTENTION:
+            tell_heads(term.feature, teacher, student)
         name = term.feature if term.feature not in {b.term.feature for b in bound} else f"{term.feature}_{len(bound)}"
-        bound.append(BoundTerm(name, term, pairs))
+        bound.append(BoundTerm(name, term, loss, pairs, problem, heads))
     return bound
+
+
+def check_feature(feature: str, config: PreTrainedConfig, whose: str) -> None:
+    if feature not in features_of(config):
+        raise InputError(
+            f"the {whose} is a {config.model_type}, which has no {feature}; it can be matched in "
+            f"{', '.join(features_of(config))}"
+        )
+
+
+def relation_heads(term: Term, teacher: PreTrainedConfig, student: PreTrainedConfig) -> int:
+    """Heads that both widths are split into; those of the term, else the teacher's."""
+    heads = term.heads or teacher.num_attention_heads
+    widths = teacher.hidden_size, student.hidden_size
+    if any(width % heads for width in widths):
+        common = math.gcd(*widths)
+        fitting = [n for n in range(1, common + 1) if common % n == 0]
+        raise InputError(
+            f"{term.feature}: {heads} relation heads do not divide the widths {widths[0]} (teacher) and {widths[1]} "
+            f"(student); set heads: to one of {fitting}"
+        )
+    return heads
+
+
+def tell_heads(feature: str, teacher: PreTrainedConfig | None, student: PreTrainedConfig) -> None:
+    assert teacher is not None
+    if teacher.num_attention_heads != student.num_attention_heads:
+        log.info("%s: the teacher has %d heads, the student %d; both are averaged over their heads",
+                 feature, teacher.num_attention_heads, student.num_attention_heads)  # fmt: skip
 
 
 def needs(terms: Sequence[BoundTerm]) -> tuple[Need, Need]:
@@ -83,46 +130,55 @@ def needs(terms: Sequence[BoundTerm]) -> tuple[Need, Need]:
             return frozenset(pair[side] for b in terms if b.term.feature in features for pair in b.pairs)
 
         transferable = any(b.term.feature == "transferable" for b in terms)
-        return Need(layers(STATES), layers(ATTENTION), transferable)
+        return Need(layers(STATES), layers(ATTENTION), layers(RELATIONS), transferable)
 
     return need(0), need(1)
 
 
 def rows_loss(
-    bound: BoundTerm, student: Views, teacher: Views, batch: Batch, project: Callable[[Tensor, str], Tensor]
+    bound: BoundTerm,
+    student: Views,
+    teacher: Views,
+    batch: Batch,
+    share: float,
+    project: Callable[[Tensor, str], Tensor],
 ) -> Tensor:
     """The term per row [B], summed over its layers, not scaled.
 
     Args:
+        share: of the stage's steps that are done, for a temperature that changes.
         project: brings a feature of the student (by kind, "hidden" or "transferable") to the teacher's width.
     """
     term, mask = bound.term, batch["attention_mask"]
-    if term.loss in SOFT_LOSSES:
-        return SOFT_LOSSES[term.loss](student.logits, teacher.logits, term.temperature)
-    loss = LOSSES[term.feature][term.loss]
+    assert student.logits is not None
     if term.feature == "label":
-        return loss(student.logits, batch["label"])
+        return LABEL[bound.problem][1](student.logits, batch["label"])
     if term.feature == "logits":
-        return loss(student.logits, teacher.logits)
+        assert teacher.logits is not None
+        if bound.loss in SOFT[bound.problem]:
+            return SOFT[bound.problem][bound.loss](student.logits, teacher.logits, term.temperature_at(share))
+        return HARD[bound.problem][bound.loss](student.logits, teacher.logits)
+    match = MATCHES[term.feature][bound.loss]
     if term.feature == "transferable":
         assert student.transferable is not None
-        return loss(project(student.transferable, "transferable"), teacher.transferable)
-    if term.feature in STATES:
-        found = [loss(project(student.hidden[s], "hidden"), teacher.hidden[t], mask) for t, s in bound.pairs]
-    else:
-        found = [loss(student.attention[s], teacher.attention[t], mask) for t, s in bound.pairs]
+        return match(project(student.transferable, "transferable"), teacher.transferable)
+    found = []
+    for t, s in bound.pairs:
+        if term.feature in RELATIONS:
+            both = (relation(term.feature, views, layer) for views, layer in ((student, s), (teacher, t)))
+            found.append(match(*both, mask, bound.heads))
+        elif term.feature in ATTENTION:
+            found.append(match(student.attention[s], teacher.attention[t], mask))
+        else:
+            states = student.hidden[s] if bound.loss == "gram_mse" else project(student.hidden[s], "hidden")
+            found.append(match(states, teacher.hidden[t], mask))
     total = found[0]
     for value in found[1:]:
         total = total + value
     return total
 
 
-def formula(terms: Sequence[BoundTerm], row_weight: str) -> str:
-    """The objective in one line, e.g. `mean over rows of expertise * (embedding/mse + 0.5 transferable/mse)`."""
-    parts = []
-    for b in terms:
-        scale = "" if b.term.scale == 1 else f"{b.term.scale:g} "
-        layers = f" {' '.join(f'{t}-{s}' for t, s in b.pairs)}" if b.term.feature in ("hidden", *ATTENTION) else ""
-        heat = f" T={b.term.temperature:g}" if b.term.loss in SOFT_LOSSES else ""
-        parts.append(f"{scale}{b.term.feature}/{b.term.loss}{layers}{heat}")
-    return f"weighted mean over rows, weight {row_weight}, of " + " + ".join(parts)
+def relation(feature: str, views: Views, layer: int) -> tuple[Tensor, Tensor]:
+    """The two sides of a relation in a layer, each [B, H, L, D/H]."""
+    query, key, value = views.projected[layer]
+    return (query, key) if feature == "query_key_relation" else (value, value)

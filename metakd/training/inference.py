@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,67 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.data.batches import plan_inference
-from metakd.data.encoding import Batch, EncodedRows, model_inputs
+from metakd.data.encoding import Batch, EncodedRows, encode, load_tokenizer, model_inputs
+from metakd.data.labels import Labels
 from metakd.data.row_store import RowStore, create
+from metakd.data.tables import UNLABELLED
+from metakd.errors import InputError
+from metakd.models.classifier import is_classifier, labels_of, load_classifier, load_config
+from metakd.models.folders import load_info
 
 BATCH_SIZE = 64
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: values.to(device, non_blocking=True) for name, values in batch.items()}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A trained classifier, ready to predict.
+
+    Args:
+        model: on the device, in eval mode.
+        tokenizer: its own.
+        labels: what its logits stand for.
+        max_length: tokens a row is cut to.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    labels: Labels
+    max_length: int
+
+    def encode(self, table: str | Path, domains: list[str]) -> EncodedRows:
+        """A labelled table as this model takes it."""
+        return encode(table, self.tokenizer, self.max_length, self.labels, domains)
+
+    def encode_texts(self, table: str | Path) -> EncodedRows:
+        """A table of which the texts alone count."""
+        return encode(table, self.tokenizer, self.max_length, required=UNLABELLED)
+
+
+def load_for_inference(folder: Path, max_length: int | None, accelerator: Accelerator) -> Loaded:
+    """The classifier in a folder.
+
+    Args:
+        max_length: by default that of its training, or 128.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name the folder of a trained classifier")
+    config, info = load_config(str(folder)), load_info(folder)
+    if not is_classifier(config):
+        raise InputError(f"{folder} holds no trained classifier")
+    labels = labels_of(config)
+    model = load_classifier(str(folder), labels).to(accelerator.device).eval()
+    length = max_length or (info.max_length if info else 128)
+    return Loaded(model, load_tokenizer(str(folder)), labels, length)
 
 
 @torch.no_grad()
@@ -52,12 +103,17 @@ def run_over(
     model.train(training)
 
 
+def logits_by(model: PreTrainedModel) -> Callable[[Batch], Tensor]:
+    """From a batch to the model's logits [B, C]."""
+    return lambda batch: model(**model_inputs(batch)).logits
+
+
 def logits_of(
     model: PreTrainedModel, rows: EncodedRows, accelerator: Accelerator, label: str = "predicting"
 ) -> np.ndarray:
     """Logits of every row [n, C], on every process."""
     found = torch.zeros(len(rows), model.config.num_labels)
-    for chosen, values in run_over(rows, model, lambda batch: model(**model_inputs(batch)).logits, accelerator, label):
+    for chosen, values in run_over(rows, model, logits_by(model), accelerator, label):
         found[chosen] = torch.from_numpy(values)
     return accelerator.reduce(found.to(accelerator.device), "sum").cpu().numpy()
 

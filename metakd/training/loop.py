@@ -43,6 +43,10 @@ class Problem:
         rows: the training rows.
         scales: factor of each term.
         weights: row weights of each term [n].
+
+    Attributes:
+        norms: what each row adds to its term's denominator [n]: its weight, unless a problem says otherwise.
+        share: of the steps that are done, 0 to 1.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Problem:
         weights: dict[str, np.ndarray],
     ) -> None:
         self.objective, self.rows, self.scales, self.weights = objective, rows, scales, weights
+        self.norms, self.share = dict(weights), 0.0
 
     def start_epoch(self, steps: list[np.ndarray], generator: np.random.Generator) -> None:
         """Called before each epoch with the rows of each step, for what is drawn anew."""
@@ -124,6 +129,7 @@ def fit(
             for rows in steps[position:]:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * schedule(progress.step, total, training.warmup)
+                problem.share = progress.step / total
                 losses = train_step(problem, model, optimizer, accelerator, rows, training, progress.step)
                 record_step(progress, problem.scales, losses)
                 bar.update()
@@ -155,7 +161,7 @@ def train_step(
     step: int,
 ) -> dict[str, float]:
     """One optimizer step over these rows; returns each term's weighted mean over all of them."""
-    denominators = {name: max(float(weights[rows].sum()), 1e-12) for name, weights in problem.weights.items()}
+    denominators = {name: max(float(norms[rows].sum()), 1e-12) for name, norms in problem.norms.items()}
     parts = micro_batches(rows, training.micro_batch_size, accelerator.process_index, accelerator.num_processes)
     sums: dict[str, Tensor] = {}
     for number, (chosen, valid) in enumerate(parts):

@@ -24,7 +24,7 @@ def prototype_scores(
     variant: Variant = "paper",
     alpha: float = 0.5,
 ) -> np.ndarray:
-    """t of every row [n], in [0, 1].
+    """t of every row [n], in [0, 1]; NaN where the label may not be seen (domain -1).
 
     "paper": t_i = alpha cos(p_k^m, E_i) + (1 - alpha) mean_{k' != k} cos(p_k'^m, E_i) for a row of domain k
     and class m, with p_k^m the mean embedding of the domain's rows of the class.
@@ -38,11 +38,12 @@ def prototype_scores(
 
     Args:
         embeddings: E [n, D], may be memory-mapped.
-        labels, domains: numbers [n].
+        labels, domains: numbers [n]; rows of domain -1 neither count in a prototype nor have a score.
         alpha: weight of the own domain, 0 to 1.
     """
-    if len(np.unique(domains)) == 1:
-        return np.ones(len(domains))
+    seen = domains >= 0
+    if len(np.unique(domains[seen])) == 1:
+        return np.where(seen, 1.0, np.nan)
     if variant == "released":
         labels, alpha = np.zeros_like(labels), 0.5
     prototypes, present = centroids(embeddings, labels, domains)
@@ -63,20 +64,21 @@ def prototype_scores(
             elsewhere, counts = _mean_of_other_domains(vectors, labels[rows], domains[rows], directions, present)
             weight = np.where(counts > 0, alpha, 1.0)
         scores[rows] = weight * own + (1 - weight) * elsewhere
-    return np.clip(scores, 0.0, 1.0)
+    return np.where(seen, np.clip(scores, 0.0, 1.0), np.nan)
 
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean embedding per domain and class [K, C, D] in float64, and which of them have rows [K, C]."""
     shape = (int(domains.max()) + 1, int(labels.max()) + 1)
-    cells = domains * shape[1] + labels
-    sums = np.zeros((shape[0] * shape[1], embeddings.shape[1]))
+    unseen = shape[0] * shape[1]  # a cell of its own for rows of domain -1
+    cells = np.where(domains >= 0, domains * shape[1] + labels, unseen)
+    sums = np.zeros((unseen + 1, embeddings.shape[1]))
     for rows, block in blocks(embeddings):
         for cell in np.unique(cells[rows]):
             sums[cell] += block[cells[rows] == cell].sum(0, dtype=np.float64)
     counts = np.bincount(cells, minlength=len(sums))
     means = sums / np.maximum(counts, 1)[:, None]
-    return means.reshape(*shape, -1), (counts > 0).reshape(shape)
+    return means[:unseen].reshape(*shape, -1), (counts[:unseen] > 0).reshape(shape)
 
 
 def _mean_of_other_domains(

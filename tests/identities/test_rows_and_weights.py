@@ -10,8 +10,9 @@ from transformers import AutoModelForSequenceClassification
 
 from metakd.config import MetaTeacher, Training
 from metakd.data.encoding import EncodedRows, encode
+from metakd.data.labels import Labels
 from metakd.data.tables import write_rows
-from metakd.methods import Term
+from metakd.methods import Schedule, Term
 from metakd.models.domain_head import DomainHead
 from metakd.models.views import view
 from metakd.objectives.distillation import DistillationObjective
@@ -21,10 +22,14 @@ from metakd.training.problems import MetaTeacherProblem
 from metakd.training.runtime import start
 from tests.conftest import make_rows, make_tokenizer, tiny_config
 
+LABELS = Labels(("negative", "positive"))
 ALL_TERMS = [
-    Term("embedding", "mse"), Term("hidden", "mse"), Term("attention_scores", "mse"),
-    Term("attention_probabilities", "mse"), Term("transferable", "mse"), Term("logits", "kl", temperature=2.0),
-    Term("logits", "mse"),
+    Term("embedding", "mse"), Term("hidden", "mse"), Term("hidden", "cosine"), Term("hidden", "gram_mse"),
+    Term("cls", "normalised_mse", layers="skip"), Term("attention_scores", "mse"),
+    Term("attention_probabilities", "mse"), Term("attention_probabilities", "kl"),
+    Term("query_key_relation", "kl", layers="final"), Term("value_relation", "kl", layers="final", heads=4),
+    Term("transferable", "mse"), Term("logits", "kl", temperature=2.0), Term("logits", "reverse_kl"),
+    Term("logits", "jensen_shannon", temperature=Schedule(4.0, 1.0)), Term("logits", "mse"), Term("logits", "cosine"),
 ]  # fmt: skip
 
 
@@ -32,14 +37,16 @@ ALL_TERMS = [
 def rows(tmp_path: Path) -> EncodedRows:
     path = tmp_path / "rows.tsv"
     write_rows(path, [{**row, "weight": 0.1 + 0.05 * i} for i, row in enumerate(make_rows(12))])
-    return encode(path, make_tokenizer(), 32, ["negative", "positive"], ["books", "films", "phones"])
+    return encode(path, make_tokenizer(), 32, LABELS, ["books", "films", "phones"])
 
 
 def teacher_problem(rows: EncodedRows, seed: int = 0) -> MetaTeacherProblem:
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_config(tiny_config())
     head = DomainHead(16, 3)
-    return MetaTeacherProblem(model, head, rows, rows, ["books", "films", "phones"], MetaTeacher(), start("fp32"))
+    return MetaTeacherProblem(
+        model, head, rows, rows, ["books", "films", "phones"], MetaTeacher(), LABELS, start("fp32")
+    )
 
 
 def gradients(
@@ -49,7 +56,7 @@ def gradients(
     problem = teacher_problem(rows)
     problem.start_epoch([], np.random.default_rng(5))
     if weights is not None:
-        problem.weights = dict.fromkeys(problem.weights, weights)
+        problem.weights = problem.norms = dict.fromkeys(problem.weights, weights)
     kept: dict = {}
 
     class Keep(torch.optim.SGD):
@@ -122,11 +129,12 @@ def both(rows: EncodedRows, student_layers: int = 4, width: int = 16) -> tuple[D
     ).eval()  # fmt: skip
     head = DomainHead(16, 3)
     own = copy.deepcopy(head) if width == 16 else DomainHead(width, 3)
-    terms = bind(ALL_TERMS, teacher.config, student.config)
+    terms = bind(ALL_TERMS, teacher.config, student.config, "single_label")
     objective = DistillationObjective(student, terms, teacher.config, own)
     from metakd.models import attention
 
     attention.enable(teacher)
+    attention.enable(student)
     batch = rows.batch(np.arange(6))
     with torch.no_grad():
         views = view(teacher, batch, needs(terms)[0], head)

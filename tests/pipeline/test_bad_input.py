@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from metakd.config import MetaTeacher, StudentFromTeacher, Task, Training, folder_name
+from metakd.data.labels import Labels
 from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
-from metakd.models.classifier import label_names, load_classifier, load_config
+from metakd.models.classifier import labels_of, load_classifier, load_config
 from tests.conftest import make_rows, make_tokenizer, run_script, script
 from tests.pipeline.test_families import Tables, method, task, train_teacher
 
@@ -33,7 +34,7 @@ def test_a_table_without_weights(tmp_path: Path, tables: Tables, encoder: Callab
     with pytest.raises(InputError, match=r"train\.tsv has no weight column; make it with .*prototype_weights"):
         train_teacher(tmp_path, made)
     teacher = train_teacher(tmp_path, made, meta=MetaTeacher(row_weight="uniform"))
-    with pytest.raises(InputError, match="row_weight expertise, but the training table has no weight"):
+    with pytest.raises(InputError, match=r"train\.tsv has no weight column; make it with"):
         script("experiments/distill.py").main(
             task=made, method=method(), teacher=teacher, domain="books", out=tmp_path / "s"
         )  # fmt: skip
@@ -50,12 +51,12 @@ def test_names_that_are_not_there(tmp_path: Path, tables: Tables, encoder: Calla
             distill(**{**arguments, **changes})
         assert not (tmp_path / "s").exists()
 
-    refused("the teacher knows .*; did you mean 'films'", domain="film")
+    refused("the task's domains are .*; did you mean 'films'", domain="film")
     refused("the method's stages are .*; did you mean 'prediction'", stage="predicton")
     refused(
         "no stage 'predict' among .*did you mean 'prediction'", task=task(tables, teacher, "x", epochs={"predict": 1})
     )
-    refused("no folder that train_teacher.py wrote", teacher=tmp_path / "encoder")
+    refused("has no trained classifier, so no logits", teacher=tmp_path / "encoder")
     other = task(tables, teacher, StudentFromTeacher(2), labels=["negative", "neutral"])
     refused(r"classifies \['negative', 'positive'\], wanted are", task=other)
     gone = task({**tables, "dev": tmp_path / "gone.tsv"}, teacher, StudentFromTeacher(2))
@@ -78,8 +79,8 @@ def test_label_order_does_not_matter(tmp_path: Path, tables: Tables, encoder: Ca
     """Labels are matched by name: a student with a head in another order learns the same classes."""
     made = task(tables, encoder(), StudentFromTeacher(2), labels=["positive", "negative"], epochs={"teacher": 30})
     teacher = train_teacher(tmp_path, made)
-    assert label_names(load_config(str(teacher))) == ["positive", "negative"]
-    fresh = load_classifier(str(encoder("other", layers=2)), ["negative", "positive"])
+    assert labels_of(load_config(str(teacher))).names == ("positive", "negative")
+    fresh = load_classifier(str(encoder("other", layers=2)), Labels(("negative", "positive")))
     fresh.save_pretrained(tmp_path / "reversed")
     make_tokenizer().save_pretrained(tmp_path / "reversed")
     second = task(tables, teacher, str(tmp_path / "reversed"), epochs={"intermediate": 1, "prediction": 40})
@@ -89,7 +90,7 @@ def test_label_order_does_not_matter(tmp_path: Path, tables: Tables, encoder: Ca
     script("experiments/distill.py").main(
         task=second, method=quick, teacher=teacher, domain="books", out=tmp_path / "s"
     )
-    assert label_names(load_config(str(tmp_path / "s"))) == ["negative", "positive"]
+    assert labels_of(load_config(str(tmp_path / "s"))).names == ("negative", "positive")
     script("experiments/evaluate.py").main(
         model=tmp_path / "s", teacher=teacher, table=tables["train"], domain="books", out=tmp_path / "j.json"
     )  # fmt: skip

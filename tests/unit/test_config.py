@@ -27,7 +27,7 @@ def test_every_shipped_method_loads_and_binds(path: Path) -> None:
     method = load(path, Method)
     assert isinstance(method, Method)
     for stage in method.stages:
-        assert bind(stage.terms, tiny_config(layers=4), tiny_config(layers=2))
+        assert bind(stage.terms, tiny_config(layers=4), tiny_config(layers=2), "single_label")
 
 
 def distill(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

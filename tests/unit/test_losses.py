@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -6,111 +7,197 @@ from torch import Tensor
 
 from metakd.objectives import losses
 
-torch.manual_seed(0)
-B, L, D, H, C = 3, 5, 4, 2, 3
-MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
+B, C = 3, 4
+Row = list[float]
 
 
-def softmax(values: list[float]) -> list[float]:
-    total = sum(math.exp(v) for v in values)
-    return [math.exp(v) / total for v in values]
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def scores(heads: int = H) -> Tensor:
-    """Random raw scores in which padding keys are not attended."""
-    found = torch.randn(B, heads, L, L)
-    return found.masked_fill(~MASK.bool()[:, None, None, :], torch.finfo(found.dtype).min)
+STUDENT, TEACHER = random(B, C, seed=1), random(B, C, seed=2)
 
 
-def test_hand_worked_logit_losses() -> None:
-    student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[math.log(3.0), 0.0]])
-    assert losses.soft_cross_entropy(student, teacher, 1.0).tolist() == pytest.approx([math.log(2)])
-    wanted = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
-    assert losses.kl_divergence(student, teacher, 1.0).tolist() == pytest.approx([wanted])
-    assert losses.logits_mse(student, teacher).tolist() == pytest.approx([math.log(3.0) ** 2 / 2])
-    assert losses.cross_entropy(teacher, torch.tensor([1])).tolist() == pytest.approx([math.log(4)])
+def softmax(values: Row, temperature: float = 1.0) -> Row:
+    total = sum(math.exp(v / temperature) for v in values)
+    return [math.exp(v / temperature) / total for v in values]
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+def kl(p: Row, q: Row) -> float:
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def naive_soft_cross_entropy(student: Row, teacher: Row, temperature: float) -> float:
+    p, q = softmax(teacher, temperature), softmax(student, temperature)
+    return -sum(a * math.log(b) for a, b in zip(p, q, strict=True)) * temperature**2
+
+
+def naive_kl(student: Row, teacher: Row, temperature: float) -> float:
+    return kl(softmax(teacher, temperature), softmax(student, temperature)) * temperature**2
+
+
+def naive_reverse_kl(student: Row, teacher: Row, temperature: float) -> float:
+    return kl(softmax(student, temperature), softmax(teacher, temperature)) * temperature**2
+
+
+def naive_jensen_shannon(student: Row, teacher: Row, temperature: float) -> float:
+    p, q = softmax(teacher, temperature), softmax(student, temperature)
+    m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+    return (kl(p, m) + kl(q, m)) / 2 * temperature**2
+
+
+def naive_soft_binary(student: Row, teacher: Row, temperature: float) -> float:
+    total = 0.0
+    for s, t in zip(student, teacher, strict=True):
+        p, q = sigmoid(t / temperature), sigmoid(s / temperature)
+        total -= p * math.log(q) + (1 - p) * math.log(1 - q)
+    return total / len(student) * temperature**2
+
+
+def naive_binary_kl(student: Row, teacher: Row, temperature: float) -> float:
+    total = 0.0
+    for s, t in zip(student, teacher, strict=True):
+        p, q = sigmoid(t / temperature), sigmoid(s / temperature)
+        total += kl([p, 1 - p], [q, 1 - q])
+    return total / len(student) * temperature**2
+
+
+SOFT = {
+    losses.soft_cross_entropy: naive_soft_cross_entropy,
+    losses.kl_divergence: naive_kl,
+    losses.reverse_kl: naive_reverse_kl,
+    losses.jensen_shannon: naive_jensen_shannon,
+    losses.soft_binary_cross_entropy: naive_soft_binary,
+    losses.binary_kl: naive_binary_kl,
+}
+soft_losses = pytest.mark.parametrize("loss", SOFT, ids=lambda loss: loss.__name__)
+LN2, LN3 = math.log(2), math.log(3)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize(
+    ("loss", "student", "wanted"),
+    # The teacher's logits are (ln 3, 0): softmax (3/4, 1/4), sigmoids (3/4, 1/2). The student's (0, 0): halves.
+    [
+        (losses.soft_cross_entropy, (0, 0), LN2),
+        (losses.kl_divergence, (0, 0), 3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)),
+        (losses.reverse_kl, (0, 0), 1 / 2 * math.log(2 / 3) + 1 / 2 * math.log(2)),
+        # The mixture is (5/8, 3/8).
+        (
+            losses.jensen_shannon,
+            (0, 0),
+            (3 / 4 * math.log(6 / 5) + 1 / 4 * math.log(2 / 3) + 1 / 2 * math.log(4 / 5) + 1 / 2 * math.log(4 / 3)) / 2,
+        ),
+        # Sigmoids (1/2, 3/4) against targets (3/4, 1/2): ln 2, and half of -ln 3/4 - ln 1/4 = 4 ln 2 - ln 3.
+        (losses.soft_binary_cross_entropy, (0, LN3), (LN2 + (4 * LN2 - LN3) / 2) / 2),
+        # Sigmoids (3/4, 1/2) against halves: the second class agrees.
+        (losses.binary_kl, (0, 0), (3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)) / 2),
+    ],
+)
+def test_hand_worked_soft_losses(loss: Callable[..., Tensor], student: Row, wanted: float, temperature: float) -> None:
+    # Logits T times as large divided by T are these again; T^2 remains.
+    found = loss(temperature * torch.tensor([student]), temperature * torch.tensor([[LN3, 0.0]]), temperature)
+    assert found.tolist() == pytest.approx([wanted * temperature**2])
+
+
+@pytest.mark.parametrize(
+    ("loss", "one", "other", "wanted"),
+    [
+        (losses.cross_entropy, [LN3, 0.0], 1, 2 * LN2),  # softmax (3/4, 1/4), of which -ln 1/4
+        (losses.binary_cross_entropy, [0.0, LN3], [1, 0], 3 / 2 * LN2),  # half of -ln 1/2 - ln(1 - 3/4)
+        (losses.squared_error, [0.5], 2.0, 2.25),  # 1.5^2
+        (losses.logits_mse, [1.0, 2.0], [0.0, 4.0], 2.5),  # (1 + 4) / 2
+        (losses.logits_cosine, [1.0, 0.0], [3.0, 4.0], 0.4),  # 1 - 3 / 5
+    ],
+)
+def test_hand_worked_losses(loss: Callable[..., Tensor], one: Row, other: Row | float, wanted: float) -> None:
+    assert loss(torch.tensor([one]), torch.tensor([other])).tolist() == pytest.approx([wanted])
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_soft_losses_against_naive_loops(temperature: float) -> None:
-    student, teacher = torch.randn(B, C), torch.randn(B, C)
-    for row in range(B):
-        p = softmax([v / temperature for v in teacher[row].tolist()])
-        q = softmax([v / temperature for v in student[row].tolist()])
-        soft = -sum(a * math.log(b) for a, b in zip(p, q, strict=True)) * temperature**2
-        kl = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) * temperature**2
-        assert losses.soft_cross_entropy(student, teacher, temperature)[row].item() == pytest.approx(soft, rel=1e-4)
-        assert losses.kl_divergence(student, teacher, temperature)[row].item() == pytest.approx(kl, rel=1e-3, abs=1e-6)
+@soft_losses
+def test_soft_losses_against_naive_loops(loss: Callable[..., Tensor], temperature: float) -> None:
+    pairs = zip(STUDENT.tolist(), TEACHER.tolist(), strict=True)
+    wanted = [SOFT[loss](student, teacher, temperature) for student, teacher in pairs]
+    assert loss(STUDENT, TEACHER, temperature).tolist() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
 
-def test_soft_cross_entropy_and_kl_have_one_gradient() -> None:
-    student, teacher = torch.randn(B, C, requires_grad=True), torch.randn(B, C)
-    one = torch.autograd.grad(losses.soft_cross_entropy(student, teacher, 2.0).sum(), student)[0]
-    other = torch.autograd.grad(losses.kl_divergence(student, teacher, 2.0).sum(), student)[0]
-    torch.testing.assert_close(one, other)
+def test_other_losses_against_naive_loops() -> None:
+    label, several, number = torch.tensor([3, 0, 1]), (TEACHER > 0).long(), random(B)
+    wanted: dict[str, Row] = {"ce": [], "bce": [], "mse": [], "cosine": []}
+    for row, (s, t) in enumerate(zip(STUDENT.tolist(), TEACHER.tolist(), strict=True)):
+        wanted["ce"].append(-math.log(softmax(s)[label[row]]))
+        wanted["bce"].append(-sum(math.log(sigmoid(a if b > 0 else -a)) for a, b in zip(s, t, strict=True)) / C)
+        wanted["mse"].append(sum((a - b) ** 2 for a, b in zip(s, t, strict=True)) / C)
+        wanted["cosine"].append(1 - sum(a * b for a, b in zip(s, t, strict=True)) / math.hypot(*s) / math.hypot(*t))
+    assert losses.cross_entropy(STUDENT, label).tolist() == pytest.approx(wanted["ce"], rel=1e-5)
+    assert losses.binary_cross_entropy(STUDENT, several).tolist() == pytest.approx(wanted["bce"], rel=1e-5)
+    assert losses.logits_mse(STUDENT, TEACHER).tolist() == pytest.approx(wanted["mse"], rel=1e-5)
+    assert losses.logits_cosine(STUDENT, TEACHER).tolist() == pytest.approx(wanted["cosine"], rel=1e-5)
+    squares = [(s[0] - n) ** 2 for s, n in zip(STUDENT.tolist(), number.tolist(), strict=True)]
+    assert losses.squared_error(STUDENT[:, :1], number).tolist() == pytest.approx(squares, rel=1e-5)
 
 
-def test_hidden_mse_against_a_naive_loop() -> None:
-    student, teacher = torch.randn(B, L, D), torch.randn(B, L, D)
-    found = losses.hidden_mse(student, teacher, MASK)
-    for row in range(B):
-        tokens = [t for t in range(L) if MASK[row, t]]
-        total = sum((student[row, t, d] - teacher[row, t, d]).item() ** 2 for t in tokens for d in range(D))
-        assert found[row].item() == pytest.approx(total / (len(tokens) * D), rel=1e-5)
+@soft_losses
+def test_a_temperature_per_row_is_the_rows_one_by_one(loss: Callable[..., Tensor]) -> None:
+    heat = [0.5, 1.0, 4.0]
+    rows = [loss(STUDENT[i : i + 1], TEACHER[i : i + 1], heat[i]) for i in range(B)]
+    torch.testing.assert_close(loss(STUDENT, TEACHER, torch.tensor(heat)), torch.cat(rows))
 
 
-def test_attention_losses_against_naive_loops() -> None:
-    student, teacher = scores(), scores()
-    on_scores = losses.attention_score_mse(student, teacher, MASK)
-    on_probabilities = losses.attention_probability_mse(student, teacher, MASK)
-    for row in range(B):
-        tokens = [t for t in range(L) if MASK[row, t]]
-        total_s = total_p = 0.0
-        for h in range(H):
-            for q in tokens:
-                s, t = student[row, h, q, tokens].tolist(), teacher[row, h, q, tokens].tolist()
-                total_s += sum((a - b) ** 2 for a, b in zip(s, t, strict=True))
-                total_p += sum((a - b) ** 2 for a, b in zip(softmax(s), softmax(t), strict=True))
-        count = H * len(tokens) ** 2
-        assert on_scores[row].item() == pytest.approx(total_s / count, rel=1e-4)
-        assert on_probabilities[row].item() == pytest.approx(total_p / count, rel=1e-4)
+@pytest.mark.parametrize("loss", [losses.kl_divergence, losses.reverse_kl, losses.jensen_shannon])
+def test_divergences_vanish_where_both_agree_up_to_a_constant(loss: Callable[..., Tensor]) -> None:
+    assert loss(STUDENT, STUDENT + 3, 2.0).tolist() == pytest.approx([0] * B, abs=1e-5)
 
 
-def test_different_head_counts_are_averaged() -> None:
-    student, teacher = scores(2), scores(4)
-    seen = MASK.bool()[:, None, None, :].expand(B, 1, L, L)
-    means = [s.mean(1, keepdim=True).where(seen, torch.finfo(s.dtype).min) for s in (student, teacher)]
-    torch.testing.assert_close(
-        losses.attention_score_mse(student, teacher, MASK), losses.attention_score_mse(*means, MASK)
-    )
-    assert losses.attention_probability_mse(student, teacher, MASK).isfinite().all()
+def test_differences_vanish_where_both_agree() -> None:
+    assert losses.binary_kl(STUDENT, STUDENT, 2.0).tolist() == [0] * B
+    assert losses.logits_mse(STUDENT, STUDENT).tolist() == [0] * B
+    assert losses.logits_cosine(STUDENT, 2 * STUDENT).tolist() == pytest.approx([0] * B, abs=1e-6)
+    assert losses.squared_error(STUDENT[:, :1], STUDENT[:, 0]).tolist() == [0] * B
 
 
-def pad(values: Tensor, dims: tuple[int, ...], fill: float) -> Tensor:
-    for dim in dims:
-        shape = list(values.shape)
-        shape[dim] = 3
-        values = torch.cat([values, torch.full(shape, fill, dtype=values.dtype)], dim)
-    return values
+def gradient(loss: Callable[..., Tensor], student: Tensor, *others: Tensor | float) -> Tensor:
+    student = student.clone().requires_grad_()
+    return torch.autograd.grad(loss(student, *others).sum(), student)[0]
 
 
-def test_more_padding_changes_nothing() -> None:
-    longer = pad(MASK, (1,), 0)
-    student, teacher = torch.randn(B, L, D), torch.randn(B, L, D)
-    torch.testing.assert_close(
-        losses.hidden_mse(student, teacher, MASK),
-        losses.hidden_mse(pad(student, (1,), 9.0), pad(teacher, (1,), -9.0), longer),
-    )
-    s, t = scores(), scores()
-    lowest = torch.finfo(s.dtype).min
-    longer_s, longer_t = (pad(pad(v, (2,), 5.0), (3,), lowest) for v in (s, t))
-    for loss in (losses.attention_score_mse, losses.attention_probability_mse):
-        torch.testing.assert_close(loss(s, t, MASK), loss(longer_s, longer_t, longer))
+@pytest.mark.parametrize("temperature", [2.0, torch.tensor([0.5, 1.0, 4.0])], ids=["one", "per_row"])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (losses.soft_cross_entropy, losses.kl_divergence),
+        (losses.soft_binary_cross_entropy, losses.binary_kl),
+    ],
+)
+def test_cross_entropy_and_kl_have_one_gradient(
+    one: Callable[..., Tensor], other: Callable[..., Tensor], temperature: float | Tensor
+) -> None:
+    found = gradient(one, STUDENT, TEACHER, temperature)
+    torch.testing.assert_close(found, gradient(other, STUDENT, TEACHER, temperature))
+    assert found.abs().max() > 0.01
 
 
-def test_gradients_stay_finite_where_nothing_is_attended() -> None:
-    student = scores().requires_grad_()
-    for loss in (losses.attention_score_mse, losses.attention_probability_mse):
-        gradient = torch.autograd.grad(loss(student, scores(4), MASK).sum(), student)[0]
-        assert gradient.isfinite().all()
-        assert (gradient[~MASK.bool()[:, None, None, :].expand_as(gradient)] == 0).all()
+def test_soft_binary_cross_entropy_has_its_least_at_the_teacher() -> None:
+    assert gradient(losses.soft_binary_cross_entropy, TEACHER, TEACHER, 2.0).abs().max() < 1e-6
+    assert gradient(losses.soft_binary_cross_entropy, STUDENT, TEACHER, 2.0).abs().max() > 0.01
+
+
+@soft_losses
+def test_sure_and_wrong_is_large_but_finite(loss: Callable[..., Tensor]) -> None:
+    student, teacher = torch.tensor([[300.0, -300.0]]), torch.tensor([[-300.0, 300.0]])
+    # Jensen-Shannon ends at ln 2, the binary losses count 300 for each class, the others 600 for the pair.
+    binary = dict.fromkeys((losses.soft_binary_cross_entropy, losses.binary_kl), 300)
+    wanted = {losses.jensen_shannon: LN2, **binary}.get(loss, 600)
+    assert loss(student, teacher, 1.0).tolist() == pytest.approx([wanted])
+    assert gradient(loss, student, teacher, 1.0).isfinite().all()
+
+
+@soft_losses
+def test_losses_of_bf16_logits_are_those_of_the_same_fp32_logits(loss: Callable[..., Tensor]) -> None:
+    student, teacher = STUDENT.bfloat16(), TEACHER.bfloat16()
+    torch.testing.assert_close(loss(student, teacher, 2.0), loss(student.float(), teacher.float(), 2.0))

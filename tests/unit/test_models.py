@@ -6,19 +6,24 @@ import torch
 from tokenizers import normalizers
 from transformers import AutoModelForSequenceClassification
 
+from metakd.config import StudentFromTeacher
 from metakd.data.encoding import encode, load_tokenizer, same_tokens
+from metakd.data.labels import Labels
 from metakd.data.tables import write_rows
 from metakd.errors import InputError
-from metakd.models.classifier import check_tokenizer, cut_student, label_order, layer_prefix, load_classifier
+from metakd.models.classifier import check_tokenizer, label_order, layer_prefix, load_classifier
 from metakd.models.domain_head import DomainHead
 from metakd.models.pooling import embed, masked_mean
+from metakd.models.students import cut_student
 from tests.conftest import FAMILIES, make_rows, make_tokenizer, tiny_config
+
+LABELS = Labels(("LABEL_0", "LABEL_1"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_has_the_mapped_layers_of_its_teacher(family: str) -> None:
     teacher = AutoModelForSequenceClassification.from_config(tiny_config(family, layers=4))
-    student = cut_student(teacher, 2)
+    student = cut_student(teacher, StudentFromTeacher(2), LABELS)
     prefix, of_teacher = layer_prefix(teacher), teacher.state_dict()
     assert student.config.num_hidden_layers == 2
     checked = 0
@@ -33,24 +38,26 @@ def test_a_student_has_the_mapped_layers_of_its_teacher(family: str) -> None:
 
 def test_all_layers_kept_is_the_teacher_itself() -> None:
     teacher = AutoModelForSequenceClassification.from_config(tiny_config()).eval()
-    student = cut_student(teacher, 4).eval()
+    student = cut_student(teacher, StudentFromTeacher(4), LABELS).eval()
     ids = torch.randint(4, 25, (2, 7))
     torch.testing.assert_close(student(input_ids=ids).logits, teacher(input_ids=ids).logits, rtol=0, atol=0)
 
 
 def test_a_depth_that_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match=r"3 does not divide 4\. Choose 1, 2, 4 layers"):
-        cut_student(AutoModelForSequenceClassification.from_config(tiny_config(layers=4)), 3)
+        cut_student(
+            AutoModelForSequenceClassification.from_config(tiny_config(layers=4)), StudentFromTeacher(3), LABELS
+        )
 
 
 def test_labels_are_matched_by_name(encoder: Callable[..., Path], tmp_path: Path) -> None:
-    model = load_classifier(str(encoder()), ["no", "yes"])
+    model = load_classifier(str(encoder()), Labels(("no", "yes")))
     model.save_pretrained(tmp_path / "trained")
-    again = load_classifier(str(tmp_path / "trained"), ["yes", "no"])
+    again = load_classifier(str(tmp_path / "trained"), Labels(("yes", "no")))
     assert again.config.id2label == {0: "no", 1: "yes"}  # the trained order stays
     assert label_order(["no", "yes"], ["yes", "no"], "x") == [1, 0]
     with pytest.raises(InputError, match=r"classifies \['no', 'yes'\], wanted are \['no', 'maybe'\]"):
-        load_classifier(str(tmp_path / "trained"), ["no", "maybe"])
+        load_classifier(str(tmp_path / "trained"), Labels(("no", "maybe")))
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused() -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from metakd.errors import InputError
 from metakd.weighting import prototypes
-from metakd.weighting.expertise import expertise_weights
+from metakd.weighting.expertise import expertise_weights, prototype_weights
 from metakd.weighting.prototypes import prototype_scores
 
 
@@ -80,5 +80,18 @@ def test_an_embedding_that_is_not_finite_is_refused() -> None:
 
 def test_expertise_by_hand() -> None:
     # p(y) = 0.5: (1 + 0.2) / (1 + exp(0.25)); p(y) = 1: (1 + 1) / 2
-    found = expertise_weights(np.array([0.2, 1.0]), np.array([[0.0, 0.0], [0.0, 1000.0]]), np.array([0, 1]))
-    assert found == pytest.approx([1.2 / (1 + np.exp(0.25)), 1.0])
+    # Without a label the confidence c = 0.75 stands for p(y) and t: (1 + 0.75) / (1 + exp(0.0625)).
+    logits = np.array([[0.0, 0.0], [0.0, 1000.0], [0.0, np.log(3.0)]])
+    labelled = np.array([True, True, False])
+    found = expertise_weights(np.array([0.2, 1.0, np.nan]), logits, np.array([0, 1, 0]), labelled)
+    assert found == pytest.approx([1.2 / (1 + np.exp(0.25)), 1.0, 1.75 / (1 + np.exp(0.0625))])
+    assert prototype_weights(np.array([0.2, 1.0, np.nan]), logits, labelled) == pytest.approx([0.2, 1.0, 0.75])
+
+
+def test_rows_whose_label_may_not_be_seen_count_in_no_prototype() -> None:
+    embeddings, labels, domains = example()
+    seen = np.arange(len(labels)) % 4 != 0
+    found = prototype_scores(embeddings, labels, np.where(seen, domains, -1))
+    alone = prototype_scores(embeddings[seen], labels[seen], domains[seen])
+    assert np.isnan(found[~seen]).all()
+    assert found[seen] == pytest.approx(alone)

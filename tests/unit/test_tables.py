@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from metakd.data.labels import Labels
 from metakd.data.tables import TableError, load, names, read_rows, write_rows
 
 NASTY = [
@@ -57,7 +58,10 @@ def test_errors_name_file_row_and_field(tmp_path: Path, kind: str) -> None:
     text, parts = BAD[kind]
     path = tmp_path / "bad.tsv"
     path.write_text(text, "utf-8")
-    for read in (lambda: list(read_rows(path, ["yes", "no"], ["d"])), lambda: load(path, ["yes", "no"], ["d"])):
+    for read in (
+        lambda: list(read_rows(path, Labels(("yes", "no")), ["d"])),
+        lambda: load(path, Labels(("yes", "no")), ["d"]),
+    ):
         with pytest.raises(TableError) as error:
             read()
         for part in ["bad.tsv", *parts]:

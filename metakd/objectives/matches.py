@@ -1,0 +1,165 @@
+"""Losses of what goes on inside a model, one number per row: [B], in fp32.
+
+`mask` [B, L] is 1 at tokens, 0 at padding; padding never counts, so that a row's loss does not depend on the
+length of the batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from metakd.models.attention import attended
+from metakd.models.pooling import masked_mean
+from metakd.objectives.losses import divergence
+
+
+def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference over a row's tokens and dimensions: [B, L, D] -> [B] (TinyBERT, equation 8)."""
+    return token_mean((student.float() - teacher.float()).square().mean(-1), mask)
+
+
+def hidden_cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean over a row's tokens of 1 - cosine: [B, L, D] -> [B] (DistilBERT, Sanh et al. 2019, section 2)."""
+    return token_mean(1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1), mask)
+
+
+def gram_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference of S S^T / Ds and T T^T / Dt over pairs of tokens: [B, L, Ds], [B, L, Dt] -> [B].
+
+    The maximum mean discrepancy under a polynomial kernel of degree 2 (NST, Huang & Wang 2017), each dimension
+    being a sample over the tokens; not normalised as there, as in TextBrewer's "mmd". Widths may differ.
+    """
+    grams = [products(states, states) / states.shape[-1] for states in (student, teacher)]
+    pairs = mask.bool()[:, :, None] & mask.bool()[:, None, :]
+    difference = torch.where(pairs, grams[0] - grams[1], 0.0)
+    return difference.square().sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
+
+
+def cls_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference over the dimensions of the first token: [B, L, D] -> [B]."""
+    return (first_token(student, mask) - first_token(teacher, mask)).square().mean(-1)
+
+
+def cls_normalised_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """||s/|s| - t/|t|||^2 of the first token, a sum over dimensions: [B, L, D] -> [B].
+
+    Patient KD, Sun et al. 2019, equation 7.
+    """
+    unit = [F.normalize(first_token(states, mask), dim=-1) for states in (student, teacher)]
+    return (unit[0] - unit[1]).square().sum(-1)
+
+
+def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference over dimensions: [B, D] -> [B] (Meta-KD, section 3.3)."""
+    return (student.float() - teacher.float()).square().mean(-1)
+
+
+def attention_score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference of raw scores over heads and attended pairs of tokens: [B, H, L, L] -> [B].
+
+    TinyBERT, equation 7, which matches scores before the softmax. Where the head counts differ, both are
+    averaged over their heads first.
+    """
+    # What is attended is the same for all heads.
+    seen = attended(student[:, :1]) & attended(teacher[:, :1]) & mask.bool()[:, None, :, None]
+    student, teacher = match_heads(student.float(), teacher.float())
+    difference = torch.where(seen, student - teacher, 0.0)
+    return difference.square().sum((1, 2, 3)) / (seen.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
+
+
+def attention_probability_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference of softmax(scores) over heads and pairs of tokens: [B, H, L, L] -> [B]."""
+    student, teacher = match_heads(student.float().softmax(-1), teacher.float().softmax(-1))
+    pairs = (mask[:, None, :, None] * mask[:, None, None, :]).bool()
+    difference = torch.where(pairs, student - teacher, 0.0)
+    return difference.square().sum((1, 2, 3)) / (pairs.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
+
+
+def attention_cross_entropy(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """-sum_k softmax(teacher) log softmax(student), mean over heads and query tokens: scores [B, H, L, L] -> [B].
+
+    TextBrewer's "attention_ce". Where the head counts differ, probabilities are averaged over heads first.
+    """
+    found, target = log_attention(student, teacher, mask)
+    return token_mean(-(target.exp() * found).sum(-1).mean(1), mask)
+
+
+def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """KL(softmax(teacher) || softmax(student)), mean over heads and query tokens: scores [B, H, L, L] -> [B].
+
+    MiniLM, Wang et al. 2020, section 3.1. Has the gradient of `attention_cross_entropy`, and is 0 where both agree.
+    """
+    found, target = log_attention(student, teacher, mask)
+    return token_mean(divergence(target, found).mean(1), mask)
+
+
+def relation_kl(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], mask: Tensor, heads: int) -> Tensor:
+    """KL(teacher || student) of relations between tokens, mean over relation heads and query tokens -> [B].
+
+    MiniLMv2, Wang et al. 2021, section 3.1; with the models' own number of heads it is MiniLM, section 3.2.
+
+    Args:
+        student: two of query, key and value, or one of them twice, each [B, H, L, d].
+        teacher: the same of the teacher; its H and d may be others.
+        heads: relation heads; must divide both widths H d.
+    """
+    target, found = (relation_scores(*pair, heads) for pair in (teacher, student))
+    return attention_kl(found, target, mask)
+
+
+def relation_scores(a: Tensor, b: Tensor, heads: int) -> Tensor:
+    """a b^T / sqrt(width / heads) of each relation head: [B, H, L, d] -> [B, heads, L, L].
+
+    Heads are joined to one width H d and cut anew, so that any two models have the same number of them.
+    """
+    cut = [v.transpose(1, 2).flatten(2).unflatten(2, (heads, -1)).transpose(1, 2) for v in (a, b)]
+    return products(cut[0], cut[1]) / math.sqrt(cut[0].shape[-1])
+
+
+def log_attention(student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Both's log-probabilities over the keys that both attend to: scores [B, H, L, L] -> 2 x [B, H, L, L].
+
+    A key that one of the two leaves out (padding, or outside a local window) has no finite logarithm there.
+    Where the head counts differ, probabilities are averaged over heads, as `match_heads` does, in logarithms.
+    """
+    seen = attended(student[:, :1]) & attended(teacher[:, :1]) & mask.bool()[:, None, None, :]
+    lowest = torch.finfo(torch.float32).min
+    found, target = (scores.float().masked_fill(~seen, lowest).log_softmax(-1) for scores in (student, teacher))
+    if found.shape[1] == target.shape[1]:
+        return found, target
+    return log_head_mean(found), log_head_mean(target)
+
+
+def log_head_mean(logs: Tensor) -> Tensor:
+    """Logarithm of the mean over heads of exp(logs): [B, H, L, L] -> [B, 1, L, L]."""
+    return logs.logsumexp(1, keepdim=True) - math.log(logs.shape[1])
+
+
+def match_heads(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Average both over their heads if the head counts differ: [B, H, L, L] -> [B, 1, L, L]."""
+    if student.shape[1] == teacher.shape[1]:
+        return student, teacher
+    return student.mean(1, keepdim=True), teacher.mean(1, keepdim=True)
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """a b^T of the last two dimensions, in fp32: [..., L, D] -> [..., L, L].
+
+    Losses are computed where the model runs, and autocast would bring a product of matrices down to bf16.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        return a.float() @ b.float().transpose(-1, -2)
+
+
+def first_token(states: Tensor, mask: Tensor) -> Tensor:
+    """The state of each row's first token, in fp32, also where padding stands on the left: [B, L, D] -> [B, D]."""
+    return states[torch.arange(len(states), device=states.device), mask.int().argmax(1)].float()
+
+
+def token_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over a row's tokens: [B, L] -> [B]."""
+    return masked_mean(values.unsqueeze(-1), mask).squeeze(-1)

@@ -1,0 +1,174 @@
+"""The stages of a method, one after the other: what the student is shown, what it learns from, what is kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from metakd.config import Task
+from metakd.data.encoding import EncodedRows, encode
+from metakd.data.tables import LABELLED
+from metakd.errors import InputError
+from metakd.methods import PRETRAINED, Method, Stage
+from metakd.models import attention
+from metakd.models.domain_head import DomainHead
+from metakd.objectives.describe import formula, layer_table
+from metakd.objectives.distillation import DistillationObjective
+from metakd.objectives.terms import BoundTerm, needs
+from metakd.training.loop import fit
+from metakd.training.problems import DistillationProblem
+from metakd.training.runtime import seed_everything
+from metakd.training.sources import Sources, Target
+from metakd.training.students import bind_stage, start_student, student_head
+from metakd.training.teacher_outputs import TeacherViews
+from metakd.training.teachers import Teacher, load_teacher
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """Everything that the stages of one run need, checked.
+
+    Args:
+        stages: to be run, in order.
+        student, tokenizer: at their start.
+        bound: terms by stage name.
+        teachers: whose inside a stage matches, by stage name; None where it matches logits or labels alone.
+        logits: what a stage matches of the teachers' logits, [n, C] over all rows, by stage name, or None.
+        sources: the rows.
+        dev: what epochs are compared on, or None.
+        head: the student's domain head, or None.
+    """
+
+    task: Task
+    method: Method
+    stages: Sequence[Stage]
+    target: Target
+    student: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    bound: dict[str, list[BoundTerm]]
+    teachers: dict[str, Teacher | None]
+    logits: dict[str, np.ndarray | None]
+    sources: Sources
+    dev: EncodedRows | None
+    head: DomainHead | None
+    accelerator: Accelerator
+
+    def train(self, place: Path) -> tuple[dict[str, Any], dict[str, nn.Module | None]]:
+        """Run the stages; returns their histories, and the modules that were trained beside the student.
+
+        Args:
+            place: folder for checkpoints.
+        """
+        histories: dict[str, Any] = {}
+        beside: dict[str, nn.Module | None] = {"domain_head": self.head}
+        for stage in self.stages:
+            problem = self.problem(stage)
+            beside[f"projections-{stage.name}"] = problem.projections
+            epochs = self.task.epochs.get(stage.name, stage.epochs)
+            learning_rate = self.task.learning_rates.get(stage.name, stage.learning_rate)
+            progress = fit(
+                problem, self.accelerator, epochs, learning_rate, self.task.training, place / f"training-{stage.name}"
+            )
+            histories[stage.name] = progress.summary()
+        return histories, beside
+
+    def problem(self, stage: Stage) -> DistillationProblem:
+        """A stage as the training loop takes it."""
+        terms, teacher = self.bound[stage.name], self.teachers[stage.name]
+        need = needs(terms)[0]
+        self.accelerator.print(f"stage {stage.name}: {formula(terms, stage)}")
+        if table := layer_table(terms, self.student.config.num_hidden_layers):
+            self.accelerator.print(f"teacher layers by student layer:\n{table}")
+        # Fresh projections are the same in a run that goes on, and in a stage that runs alone.
+        seed_everything(self.task.training.seed, self.method.stages.index(stage))
+        head = self.head if need.transferable else None
+        objective = DistillationObjective(self.student, terms, teacher.model.config if teacher else None, head)
+        chosen, logits = self.sources.chosen(stage), self.logits[stage.name]
+        rows = self.sources.rows.select(chosen)
+        log.info("shown: %d rows (%s), %d with label", len(rows), ", ".join(stage.rows), rows.labelled.sum())
+        weights = self.sources.weights(stage, logits)
+        views = TeacherViews(None if logits is None else logits[chosen], teacher, need)
+        dev = self.dev if stage.select == "dev" else None
+        return DistillationProblem(objective, stage, rows, dev, weights, views, self.target.labels, self.accelerator)
+
+
+def prepare(
+    task: Task, method: Method, stages: Sequence[Stage], target: Target, teachers: Sequence[str],
+    logits_file: str | None, beside: Path, accelerator: Accelerator,
+) -> Run:  # fmt: skip
+    """Load what a run needs and refuse what does not fit, so that the last stage cannot fail after the first.
+
+    Args:
+        teachers: folders or names.
+        logits_file: the teacher's logits in a file.
+        beside: folder for logits of teachers that are no folders.
+    """
+
+    def load(name: str) -> Teacher:
+        return load_teacher(name, task, target.labels, target.domains, accelerator.device)
+
+    seed_everything(task.training.seed)
+    given = [load(name) for name in teachers]
+    student, tokenizer = start_student(task, target.labels, given)
+    named = {
+        s.teacher: load(task.teacher if s.teacher == PRETRAINED else s.teacher) for s in method.stages if s.teacher
+    }
+    bound, inside = {}, {}
+    for stage in method.stages:
+        inside[stage.name] = teacher_inside(stage, given, named)
+        bound[stage.name] = bind_stage(stage, inside[stage.name], student.config, tokenizer, target.labels)
+        for model, need in zip((inside[stage.name], student), needs(bound[stage.name]), strict=True):
+            if need.attention or need.projected:
+                attention.enable(model.model if isinstance(model, Teacher) else model)
+    sources = Sources(task, method, target, stages, tokenizer, logits_file, beside, accelerator)
+    logits: dict[str, np.ndarray | None] = {}
+    main: np.ndarray | None = None
+    for stage in stages:
+        logits[stage.name] = None
+        if stage.needs_logits and stage.teacher:
+            logits[stage.name] = sources.logits([named[stage.teacher]], from_file=False)
+        elif stage.needs_logits:
+            main = sources.logits(given, from_file=logits_file is not None) if main is None else main
+            logits[stage.name] = main
+    dev = None
+    if any(stage.select == "dev" for stage in stages):
+        dev = encode(task.dev, tokenizer, task.max_length, target.labels, target.domains, LABELLED)
+        dev = dev.of_domain(sources.own) if sources.own is not None else dev
+        if not len(dev):
+            raise InputError(f"{task.dev} has no row of domain {target.domain!r}")
+    for stage in stages:  # before the first is trained
+        sources.weights(stage, logits[stage.name])
+    seed_everything(task.training.seed)
+    heads = [t.head for t in inside.values() if t is not None and t.head is not None]
+    head = student_head(heads[0], student, task.student) if heads else None
+    return Run(
+        task, method, stages, target, student, tokenizer, bound, inside, logits, sources, dev, head, accelerator
+    )  # fmt: skip
+
+
+def teacher_inside(stage: Stage, given: Sequence[Teacher], named: dict[str, Teacher]) -> Teacher | None:
+    """The teacher whose inside the stage matches; None if it matches logits or labels alone.
+
+    Raises:
+        InputError: there is not exactly one.
+    """
+    if not stage.needs_inside:
+        return None
+    if stage.teacher:
+        return named[stage.teacher]
+    if len(given) != 1:
+        inner = ", ".join(sorted(stage.features - {"logits", "label"}))
+        raise InputError(
+            f"stage {stage.name} matches {inner}, for which one teacher is needed; --teacher names {len(given)}"
+        )
+    return given[0]

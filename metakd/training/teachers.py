@@ -1,0 +1,101 @@
+"""Teachers as a stage needs them: a frozen model with its tokenizer and domain head, or the average of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy.special import expit, log_softmax, logit, logsumexp
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from metakd.config import Task
+from metakd.data.encoding import load_tokenizer
+from metakd.data.labels import Labels, ProblemType
+from metakd.errors import InputError
+from metakd.models.classifier import (
+    check_tokenizer,
+    is_classifier,
+    label_order,
+    labels_of,
+    load_classifier,
+    load_config,
+)
+from metakd.models.domain_head import DomainHead
+from metakd.models.folders import load_domain_head, load_info
+
+
+@dataclass
+class Teacher:
+    """A frozen teacher.
+
+    Args:
+        name: its folder or Hub name.
+        model: in eval mode.
+        tokenizer: its own.
+        head: its domain head over the task's domains, or None.
+        domains: whose labels it was trained on; empty if unknown.
+        order: column of its logits for each of the task's labels; None if it has no trained classifier.
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    head: DomainHead | None
+    domains: list[str]
+    order: list[int] | None
+
+
+def load_teacher(name: str, task: Task, labels: Labels, domains: list[str], device: torch.device) -> Teacher:
+    """A trained teacher, or a pretrained encoder whose inside alone is learnt from.
+
+    Args:
+        labels: the task's.
+        domains: the task's; the teacher's domain head is brought to their order.
+    """
+    model = load_classifier(name, labels).to(device).eval()
+    trained = is_classifier(load_config(name))
+    tokenizer = load_tokenizer(name)
+    check_tokenizer(model, tokenizer, task.max_length, name)
+    info = load_info(name)
+    loaded = load_domain_head(name, model.config.hidden_size)
+    head = loaded[0].for_domains(loaded[1], domains).to(device).eval() if loaded else None
+    for module in filter(None, (model, head)):
+        module.requires_grad_(False)
+    order = label_order(list(labels_of(model.config).names), list(labels.names), name) if trained else None
+    return Teacher(name, model, tokenizer, head, info.domains if info else [], order)
+
+
+def average_logits(
+    found: Sequence[np.ndarray],
+    weights: Sequence[float] | None,
+    average: Literal["probabilities", "logits"],
+    problem: ProblemType,
+) -> np.ndarray:
+    """Logits [n, C] of several teachers as one teacher's.
+
+    "logits": their weighted mean (as TextBrewer's multi-teacher distiller averages). "probabilities": logits whose
+    probabilities are the weighted mean of the teachers' (You et al. 2017, "Learning from Multiple Teacher
+    Networks", section 3.1); a regression has none, so its values are averaged.
+
+    Args:
+        found: logits [n, C] of each teacher, in one label order.
+        weights: of each teacher; equal by default.
+
+    Raises:
+        InputError: not as many weights as teachers.
+    """
+    if weights is not None and len(weights) != len(found):
+        raise InputError(f"teacher_weights has {len(weights)} numbers for {len(found)} teachers; give one for each")
+    shares = np.asarray(weights or [1.0] * len(found), dtype=np.float64)
+    shares = shares / shares.sum()
+    stacked = np.stack([logits.astype(np.float64) for logits in found])
+    if average == "logits" or problem == "regression":
+        mean = np.tensordot(shares, stacked, axes=1)
+    elif problem == "multi_label":
+        mean = logit(np.clip(np.tensordot(shares, expit(stacked), axes=1), 1e-12, 1 - 1e-12))
+    else:
+        mean = logsumexp(log_softmax(stacked, axis=-1), axis=0, b=shares[:, None, None])
+    return mean.astype(np.float32)
