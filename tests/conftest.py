@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from jsonargparse import ArgumentParser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -126,6 +127,13 @@ def tables(tmp_path: Path) -> dict[str, Path]:
             rows = [{**row, "weight": generator.uniform(0.1, 0.9)} for row in rows]
         write_rows(found[name], rows)
     return found
+
+
+def read_yaml(path: Path, kind: type) -> Any:
+    """A task or method file as the scripts read it."""
+    parser = ArgumentParser()
+    parser.add_argument("--it", type=kind)
+    return parser.instantiate_classes(parser.parse_args(["--it", str(path)])).it
 
 
 def script(path: str) -> ModuleType:

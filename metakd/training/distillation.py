@@ -117,8 +117,8 @@ def prepare(
     def load(name: str) -> Teacher:
         return load_teacher(name, task, target.labels, target.domains, accelerator.device)
 
-    seed_everything(task.training.seed)
     given = [load(name) for name in teachers]
+    seed_everything(task.training.seed)  # here, so that a fresh head is the same whoever teaches
     student, tokenizer = start_student(task, target.labels, given)
     named = {
         s.teacher: load(task.teacher if s.teacher == PRETRAINED else s.teacher) for s in method.stages if s.teacher

@@ -96,7 +96,7 @@ def run_over(
     if done is not None:
         batches = [chosen for chosen in batches if not done[chosen].all()]
     quiet = not accelerator.is_main_process
-    for chosen in tqdm(batches, label, leave=False, disable=quiet, mininterval=1.0):
+    for chosen in tqdm(batches, label, leave=False, disable=quiet or None, mininterval=1.0):
         with accelerator.autocast():
             values = compute(to_device(rows.batch(chosen), accelerator.device))
         yield chosen, values.float().cpu().numpy()

@@ -120,7 +120,7 @@ def fit(
     per_epoch = len(plan_epoch(problem.rows.lengths, training.batch_size, training.seed, 0))
     total, saved = epochs * per_epoch, time.monotonic()
     quiet = not accelerator.is_main_process
-    with tqdm(total=total, initial=progress.step, disable=quiet, mininterval=1.0, unit="step") as bar:
+    with tqdm(total=total, initial=progress.step, disable=quiet or None, mininterval=1.0, unit="step") as bar:
         while progress.step < total:
             epoch, position = divmod(progress.step, per_epoch)
             steps = plan_epoch(problem.rows.lengths, training.batch_size, training.seed, epoch)

@@ -8,22 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jsonargparse import ArgumentParser
 
 from metakd.config import StudentFromTeacher, Task, Training
 from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
 from metakd.methods import Method
-from tests.conftest import FAMILIES, ROOT, make_rows, script
+from tests.conftest import FAMILIES, ROOT, make_rows, read_yaml, script
 
 Tables = dict[str, Path]
 
 
 def method() -> Method:
-    parser = ArgumentParser()
-    parser.add_argument("--method", type=Method)
-    path = ROOT / "experiments/methods/metakd.yaml"
-    return parser.instantiate_classes(parser.parse_args(["--method", str(path)])).method
+    return read_yaml(ROOT / "experiments/methods/metakd.yaml", Method)
 
 
 def task(tables: Tables, teacher: Path, student: str | StudentFromTeacher, **options: object) -> Task:

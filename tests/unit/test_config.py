@@ -3,28 +3,21 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from jsonargparse import ArgumentParser
 
 from metakd.config import Task
 from metakd.methods import Method
 from metakd.objectives.terms import bind
-from tests.conftest import ROOT, run_script, tiny_config
-
-
-def load(path: Path, kind: type) -> object:
-    parser = ArgumentParser()
-    parser.add_argument("--it", type=kind)
-    return parser.instantiate_classes(parser.parse_args(["--it", str(path)])).it
+from tests.conftest import ROOT, read_yaml, run_script, tiny_config
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/tasks").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_task_loads(path: Path) -> None:
-    assert isinstance(load(path, Task), Task)
+    assert isinstance(read_yaml(path, Task), Task)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/methods").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_method_loads_and_binds(path: Path) -> None:
-    method = load(path, Method)
+    method = read_yaml(path, Method)
     assert isinstance(method, Method)
     for stage in method.stages:
         assert bind(stage.terms, tiny_config(layers=4), tiny_config(layers=2), "single_label")

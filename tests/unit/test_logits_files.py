@@ -1,0 +1,81 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from metakd.data.formats import TableError, write
+from metakd.data.labels import Labels
+from metakd.data.logits_files import prediction_columns, prediction_rows, read_logits
+from metakd.training.teachers import average_logits
+
+LABELS = Labels(("no", "yes", "so\tso"))
+GUIDS = [f"g {i}" for i in range(2500)]
+LOGITS = np.random.default_rng(0).normal(size=(2500, 3)).astype(np.float32)
+ALL = np.ones(2500, dtype=bool)
+
+
+def write_file(
+    path: Path, labels: Labels = LABELS, kinds: tuple[str, ...] = ("logits",), logits: np.ndarray = LOGITS
+) -> None:
+    columns = prediction_columns(labels, kinds)
+    write(path, prediction_rows(GUIDS, logits, labels, columns), columns, path.suffix)
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".parquet"])
+def test_what_is_written_is_read_to_the_bit_whatever_the_order(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"o{suffix}"
+    other = Labels(("yes", "so\tso", "no"))
+    write_file(path, kinds=("predictions", "probabilities", "logits"))
+    order = random.Random(1).sample(range(2500), 2500)
+    found = read_logits(path, other, [GUIDS[i] for i in order], ALL)
+    np.testing.assert_array_equal(found, LOGITS[order][:, [1, 2, 0]])
+
+
+def test_probabilities_alone_will_do(tmp_path: Path) -> None:
+    write_file(tmp_path / "o.jsonl", kinds=("probabilities",))
+    found = read_logits(tmp_path / "o.jsonl", LABELS, GUIDS, ALL)
+    np.testing.assert_allclose(softmax(found, 1), softmax(LOGITS, 1), atol=2e-6)
+
+
+def test_what_does_not_fit_is_counted_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "o.tsv"
+    write_file(path)
+    header, *lines = path.read_text().splitlines()
+
+    def refused(rows: list[str], part: str, needed: np.ndarray = ALL, top: str = header) -> None:
+        path.write_text("\n".join([top, *rows]) + "\n")
+        with pytest.raises(TableError, match=part):
+            read_logits(path, LABELS, GUIDS, needed)
+
+    refused(lines[5:], r"5 rows are missing, first 'g 0', 'g 1', 'g 2';")
+    refused([*lines, "x\t1\t2\t3"], r"1 rows are not in the tables, first 'x' in row 2501")
+    refused([*lines, lines[7]], r"1 rows are there twice, first 'g 7' in row 2501")
+    broken = [line.replace(line.split("\t")[1], "inf") for line in lines[:2]]
+    refused([*broken, *lines[2:]], r"2 rows are without finite numbers, first 'g 0' in row 1, 'g 1' in row 2")
+    refused(lines, r"columns for \['no', 'maybe', 'so\\tso'\], the labels are", top=header.replace("yes", "maybe"))
+    refused(lines, "has no column 'guid'", top=header.replace("guid", "id"))
+    needed = ALL.copy()
+    needed[:5] = False
+    path.write_text("\n".join([header, *lines[5:]]) + "\n")
+    found = read_logits(path, LABELS, GUIDS, needed)
+    assert np.isnan(found[:5]).all() and np.isfinite(found[5:]).all()
+    with pytest.raises(TableError, match="the guid 'g 1' is in both training tables"):
+        read_logits(path, LABELS, [*GUIDS, "g 1"], np.ones(2501, dtype=bool))
+
+
+def test_averages_by_hand_and_against_a_loop() -> None:
+    one, two = LOGITS[:50], LOGITS[50:100]
+    np.testing.assert_allclose(
+        average_logits([one, two], [3, 1], "logits", "single_label"), (3 * one + two) / 4, rtol=1e-5, atol=1e-7
+    )
+    found = average_logits([one, two], [3, 1], "probabilities", "single_label")
+    np.testing.assert_allclose(softmax(found, 1), (3 * softmax(one, 1) + softmax(two, 1)) / 4, rtol=1e-5)
+    found = average_logits([one, two], None, "probabilities", "multi_label")
+    for i in range(50):
+        for c in range(3):
+            mean = (1 / (1 + np.exp(-one[i, c])) + 1 / (1 + np.exp(-two[i, c]))) / 2
+            assert 1 / (1 + np.exp(-found[i, c])) == pytest.approx(mean, rel=1e-4)
+    alone = average_logits([one], None, "probabilities", "single_label")
+    np.testing.assert_allclose(softmax(alone, 1), softmax(one, 1), rtol=1e-5)
