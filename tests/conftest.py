@@ -133,7 +133,7 @@ def read_yaml(path: Path, kind: type) -> Any:
     """A task or method file as the scripts read it."""
     parser = ArgumentParser()
     parser.add_argument("--it", type=kind)
-    return parser.instantiate_classes(parser.parse_args(["--it", str(path)])).it
+    return parser.instantiate(parser.parse_args(["--it", str(path)])).it
 
 
 def script(path: str) -> ModuleType:

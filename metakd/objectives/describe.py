@@ -1,10 +1,10 @@
-"""A stage's objective in words, printed before it is trained."""
+"""Objectives in words: a stage's before it is trained, and the table of all methods."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from metakd.methods import Stage
+from metakd.methods import Method, Schedule, Stage, Term
 from metakd.objectives.features import LAYERED, SOFT
 from metakd.objectives.terms import BoundTerm
 
@@ -38,3 +38,52 @@ def layer_table(terms: Sequence[BoundTerm], student_layers: int) -> str:
             lines.append([str(layer), *cells])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def methods_table(methods: Mapping[str, Method], papers: Mapping[str, str]) -> str:
+    """A Markdown table of methods by name: a row per stage.
+
+    Args:
+        papers: arXiv number of each method's paper, "" for none.
+    """
+    lines = [
+        "| method | paper | stage | teacher | matches | layers | T | row weight | rows shown | label term |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, method in methods.items():
+        for i, stage in enumerate(method.stages):
+            matched = [term for term in stage.terms if term.feature != "label"]
+            hard = next((f"CE x {term.scale:g}" for term in stage.terms if term.feature == "label"), "no")
+            cells = [
+                f"[{name}]({name}.yaml)" if i == 0 else "",
+                f"[{papers[name]}](https://arxiv.org/abs/{papers[name]})" if i == 0 and papers[name] else "",
+                stage.name,
+                teacher_in_words(method, stage),
+                ", ".join(in_words(term) for term in matched) or "-",
+                ", ".join(dict.fromkeys(str(term.layers) for term in matched if term.feature in LAYERED)) or "-",
+                ", ".join(temperature_in_words(term) for term in matched if term.feature == "logits") or "-",
+                stage.row_weight + ("" if stage.normalised else ", not normalised"),
+                ", ".join(stage.rows).replace("_", " "),
+                hard,
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def in_words(term: Term) -> str:
+    scale = "" if term.scale == 1 else f" x {term.scale:g}"
+    return f"{term.feature} {term.loss}{scale}".replace("_", " ")
+
+
+def temperature_in_words(term: Term) -> str:
+    if isinstance(term.temperature, Schedule):
+        return f"{term.temperature.start:g} to {term.temperature.end:g}"
+    return f"{term.temperature:g}"
+
+
+def teacher_in_words(method: Method, stage: Stage) -> str:
+    if not (stage.needs_logits or stage.needs_inside):
+        return "none"
+    if stage.teacher is not None:
+        return stage.teacher
+    return "any, or `--logits`" if not stage.needs_inside else "one"

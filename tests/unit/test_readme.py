@@ -2,9 +2,12 @@
 
 import json
 import re
+from typing import get_args
 
 from metakd.evaluation.report import markdown
-from tests.conftest import ROOT
+from metakd.methods import Feature
+from metakd.objectives.features import losses_of
+from tests.conftest import ROOT, script
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -14,6 +17,23 @@ def test_results_table_is_the_one_of_the_results_file() -> None:
     results = json.loads((ROOT / name).read_text("utf-8"))
     seed = results["settings"]["resolved"]["task"]["training"]["seed"]
     assert shown == f"{markdown(results)}\n\nSeed {seed}, {results['made'][:10]}.\n"
+
+
+def test_methods_table_is_the_one_of_the_method_files() -> None:
+    text = (ROOT / "experiments/methods/README.md").read_text("utf-8")
+    shown = re.findall(r"<!-- methods: (\S+) -->\n(.*)\n<!-- end of methods -->", text, re.DOTALL)[0]
+    assert shown == ("experiments/describe_methods.py", script("experiments/describe_methods.py").table())
+
+
+def test_methods_readme_names_every_feature_and_loss() -> None:
+    text = (ROOT / "experiments/methods/README.md").read_text("utf-8")
+    for feature in get_args(Feature):
+        row = (
+            next(line for line in text.splitlines() if line.startswith("| `") and f"`{feature}`" in line)
+            if feature != "label"
+            else ""
+        )
+        assert all(f"`{loss}`" in row for loss in losses_of(feature, "single_label") if feature != "label"), feature
 
 
 def test_every_link_and_named_test_is_there() -> None:
