@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from metakd.config import Task
+from metakd.config import StudentFromTeacher, Task
 from metakd.data.encoding import EncodedRows, encode
 from metakd.data.tables import LABELLED
 from metakd.errors import InputError
@@ -120,6 +120,7 @@ def prepare(
     given = [load(name) for name in teachers]
     seed_everything(task.training.seed)  # here, so that a fresh head is the same whoever teaches
     student, tokenizer = start_student(task, target.labels, given)
+    tell(task, method, target, given)
     named = {
         s.teacher: load(task.teacher if s.teacher == PRETRAINED else s.teacher) for s in method.stages if s.teacher
     }
@@ -154,6 +155,19 @@ def prepare(
     return Run(
         task, method, stages, target, student, tokenizer, bound, inside, logits, sources, dev, head, accelerator
     )  # fmt: skip
+
+
+def tell(task: Task, method: Method, target: Target, teachers: Sequence[Teacher]) -> None:
+    """Say what a reader of the results should know."""
+    for teacher in teachers:
+        if target.domain and teacher.domains and target.domain not in teacher.domains:
+            log.info("%s was trained on %s, not on %s", teacher.name, teacher.domains, target.domain)
+    taught = any(stage.needs_logits or stage.needs_inside for stage in method.stages)
+    if isinstance(task.student, StudentFromTeacher) and task.student.of == "teacher" and not taught:
+        log.warning(
+            "NOTE: this method has no teacher, but the student starts from a teacher's weights; for a control "
+            "without teacher start it with --task.student '{layers: ..., of: pretrained}'"
+        )
 
 
 def teacher_inside(stage: Stage, given: Sequence[Teacher], named: dict[str, Teacher]) -> Teacher | None:

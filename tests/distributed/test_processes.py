@@ -1,5 +1,6 @@
 """Real processes: 1, 2 (gloo) and gradient accumulation compute the same; a killed run ends like an unkilled one."""
 
+import csv
 import json
 import subprocess
 import time
@@ -12,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from metakd.data.row_store import RowStore
+from metakd.data.tables import read_rows
 from tests.conftest import ROOT, command, environment, run_script
 
 TOLERANCE = 1e-4  # relative, on the loss of every step: sums in another order, fp32
@@ -104,6 +106,40 @@ def test_two_processes_share_the_rows_of_an_embedding_pass(
         assert done.stdout.count("48 rows") == 1  # one process of the two is the main one
         found.append(np.load(out / "values.npy"))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
+
+
+def predict_arguments(tmp_path: Path, table: Path, out: Path) -> list[object]:
+    return ["experiments/predict.py", "--model", tmp_path / "teacher-1/teacher/books", "--table", table, "--out", out]
+
+
+def test_heads_per_domain_and_files_of_logits_in_two_processes(
+    tmp_path: Path, task_file: Path, tables: dict[str, Path]
+) -> None:
+    losses, students, predicted = [], [], []
+    for processes in (1, 2):
+        folder = teacher(tmp_path, task_file, f"teacher-{processes}", "--kind", "mtl", processes=processes)
+        losses.append(history(folder)["losses"])
+        out = tmp_path / f"logits-{processes}.tsv"
+        arguments = predict_arguments(tmp_path, tables["train"], out)
+        if processes == 2:  # a killed pass goes on
+            kill_when(lambda: (tmp_path / ".logits-2.tsv.logits.partial/done.npy").exists(), arguments, tmp_path, 2)
+        done = run_script(tmp_path, *arguments, processes=processes)  # type: ignore[arg-type]
+        assert done.returncode == 0, done.stderr
+        with out.open() as file:
+            predicted.append(list(csv.DictReader(file, delimiter="\t")))
+        place = tmp_path / f"student-{processes}"
+        done = run_script(
+            tmp_path, "experiments/distill.py", "--task", task_file, "--method",
+            ROOT / "experiments/methods/vanilla.yaml", "--logits", tmp_path / "logits-1.tsv", "--domain", "books",
+            "--task.student", "{layers: 2, of: pretrained}", "--out", place, processes=processes,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        students.append(history(place)["prediction"]["losses"])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=TOLERANCE)
+    np.testing.assert_allclose(students[1], students[0], rtol=TOLERANCE)
+    assert [row["guid"] for row in predicted[1]] == [row["guid"] for row in read_rows(tables["train"])]
+    for one, two in zip(*predicted, strict=True):
+        assert float(one["logit.positive"]) == pytest.approx(float(two["logit.positive"]), rel=1e-4, abs=1e-5)
 
 
 def kill_when(condition: Callable[[], bool], arguments: list[object], tmp_path: Path, processes: int = 1) -> bool:
