@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -69,14 +70,14 @@ def labels_of(config: PreTrainedConfig) -> Labels:
     return Labels(tuple(config.id2label[i] for i in range(config.num_labels)), problem)
 
 
-def label_order(found: list[str], wanted: list[str], where: str) -> list[int]:
+def label_order(found: Sequence[str], wanted: Sequence[str], where: str) -> list[int]:
     """Column of each wanted label in `found`: logits[:, order] is in the wanted order.
 
     Raises:
         InputError: the names are not the same set.
     """
     if sorted(found) != sorted(wanted):
-        raise InputError(f"{where} has the labels {found}, wanted are {wanted}; labels are matched by name")
+        raise InputError(f"{where} has the labels {list(found)}, wanted are {list(wanted)}; labels are matched by name")
     return [found.index(name) for name in wanted]
 
 

@@ -69,7 +69,8 @@ def student_config(
         kinds = getattr(teacher, "layer_types", None)  # ModernBERT alternates kinds of attention
         if kinds is not None:
             config.layer_types = [kinds[(i - 1) % len(kinds)] for i in kept]
-    set_labels(config, labels)
+    if not isinstance(spec, StudentFromTeacher):  # one that is cut has the teacher's head, in the teacher's order
+        set_labels(config, labels)
     return config
 
 

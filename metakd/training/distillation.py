@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from metakd.data.tables import LABELLED
 from metakd.errors import InputError
 from metakd.methods import PRETRAINED, Method, Stage
 from metakd.models import attention
+from metakd.models.classifier import labels_of
 from metakd.models.domain_head import DomainHead
 from metakd.objectives.describe import formula, layer_table
 from metakd.objectives.distillation import DistillationObjective
@@ -120,6 +121,7 @@ def prepare(
     given = [load(name) for name in teachers]
     seed_everything(task.training.seed)  # here, so that a fresh head is the same whoever teaches
     student, tokenizer = start_student(task, target.labels, given)
+    target = replace(target, labels=labels_of(student.config))  # its order, which may be the teacher's
     tell(task, method, target, given)
     named = {
         s.teacher: load(task.teacher if s.teacher == PRETRAINED else s.teacher) for s in method.stages if s.teacher

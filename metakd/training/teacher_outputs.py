@@ -16,6 +16,7 @@ from metakd.data.labels import Labels
 from metakd.data.row_store import RowStore
 from metakd.errors import InputError
 from metakd.methods import Method
+from metakd.models.classifier import label_order
 from metakd.models.views import Need, Views, view
 from metakd.steps import Step
 from metakd.training.inference import fill_store, logits_by
@@ -47,16 +48,18 @@ def logits_of_teachers(
     """Logits [n, C] of the tables' rows one after the other, averaged over the teachers; NaN for rows not wanted.
 
     Args:
+        labels: of the student, whose order the columns have.
         beside: folder for the logits of teachers that are no folders.
     """
     found = []
     for teacher in teachers:
-        if teacher.order is None:
+        if teacher.labels is None:
             raise InputError(f"{teacher.name} has no trained classifier, so no logits to learn from")
         folder = Path(teacher.name)
         place = folder.with_name(folder.name + ".logits") if folder.is_dir() else beside / folder_name(teacher.name)
         parts = [cached_logits(place, teacher, table, max_length, accelerator) for table in tables]
-        found.append(np.concatenate(parts)[:, teacher.order])
+        order = label_order(teacher.labels.names, labels.names, teacher.name)
+        found.append(np.concatenate(parts)[:, order])
     return (
         found[0] if len(found) == 1 else average_logits(found, method.teacher_weights, method.average, labels.problem)
     )

@@ -18,7 +18,6 @@ from metakd.errors import InputError
 from metakd.models.classifier import (
     check_tokenizer,
     is_classifier,
-    label_order,
     labels_of,
     load_classifier,
     load_config,
@@ -37,7 +36,7 @@ class Teacher:
         tokenizer: its own.
         head: its domain head over the task's domains, or None.
         domains: whose labels it was trained on; empty if unknown.
-        order: column of its logits for each of the task's labels; None if it has no trained classifier.
+        labels: what its logits stand for; None if it has no trained classifier.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Teacher:
     tokenizer: PreTrainedTokenizerBase
     head: DomainHead | None
     domains: list[str]
-    order: list[int] | None
+    labels: Labels | None
 
 
 def load_teacher(name: str, task: Task, labels: Labels, domains: list[str], device: torch.device) -> Teacher:
@@ -64,8 +63,8 @@ def load_teacher(name: str, task: Task, labels: Labels, domains: list[str], devi
     head = loaded[0].for_domains(loaded[1], domains).to(device).eval() if loaded else None
     for module in filter(None, (model, head)):
         module.requires_grad_(False)
-    order = label_order(list(labels_of(model.config).names), list(labels.names), name) if trained else None
-    return Teacher(name, model, tokenizer, head, info.domains if info else [], order)
+    own = labels_of(model.config) if trained else None
+    return Teacher(name, model, tokenizer, head, info.domains if info else [], own)
 
 
 def average_logits(

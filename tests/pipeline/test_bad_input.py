@@ -83,18 +83,21 @@ def test_label_order_does_not_matter(tmp_path: Path, tables: Tables, encoder: Ca
     fresh = load_classifier(str(encoder("other", layers=2)), Labels(("negative", "positive")))
     fresh.save_pretrained(tmp_path / "reversed")
     make_tokenizer().save_pretrained(tmp_path / "reversed")
-    second = task(tables, teacher, str(tmp_path / "reversed"), epochs={"intermediate": 1, "prediction": 40})
-    second.training = Training(batch_size=4)
     quick = method()
     quick.stages[1].learning_rate, quick.stages[1].select = 3e-3, "last"
-    script("experiments/distill.py").main(
-        task=second, method=quick, teacher=teacher, domain="books", out=tmp_path / "s"
-    )
-    assert labels_of(load_config(str(tmp_path / "s"))).names == ("negative", "positive")
-    script("experiments/evaluate.py").main(
-        model=tmp_path / "s", teacher=teacher, table=tables["train"], domain="books", out=tmp_path / "j.json"
-    )  # fmt: skip
-    assert json.loads((tmp_path / "j.json").read_text())["agreement"] > 0.8  # below 0.2 if the order were mixed up
+    starts = {"reversed": (str(tmp_path / "reversed"), "negative"), "cut": (StudentFromTeacher(2), "positive")}
+    for labels in (None, ["positive", "negative"]):
+        for name, (start, first) in starts.items():
+            out = tmp_path / f"{name}-{labels is None}"
+            second = task(tables, teacher, start, labels=labels, epochs={"intermediate": 1, "prediction": 40})
+            second.training = Training(batch_size=4)
+            script("experiments/distill.py").main(task=second, method=quick, teacher=teacher, domain="books", out=out)
+            assert labels_of(load_config(str(out))).names[0] == first  # each keeps its own order
+            script("experiments/evaluate.py").main(
+                model=out, teacher=teacher, table=tables["train"], domain="books", out=tmp_path / f"{out.name}.json"
+            )  # fmt: skip
+            # Below 0.2 if the order were mixed up.
+            assert json.loads((tmp_path / f"{out.name}.json").read_text())["agreement"] > 0.8
 
 
 def test_scripts_end_with_the_message_alone(tmp_path: Path, tables: Tables) -> None:
