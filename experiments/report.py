@@ -33,7 +33,7 @@ def main(runs: Path, evaluations: str) -> None:
     stages = ", ".join(stage["name"] for stage in config["method"]["stages"])
     text = (
         "# Results\n\n"
-        f"Test accuracy and macro-F1 in percent, with 95 % Wilson intervals. Seed {seed}, {results['made'][:10]}, "
+        f"Test scores in percent; accuracies with 95 % Wilson intervals. Seed {seed}, {results['made'][:10]}, "
         f"student: {student}, stages: {escape(stages)}. One seed: differences within the intervals prove nothing.\n\n"
         f"{markdown(results)}\n\n{steps_markdown(results['steps'])}\n"
     )

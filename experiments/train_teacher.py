@@ -63,7 +63,7 @@ def main(
     from metakd.evaluation.metrics import baseline
     from metakd.training.loop import fit
     from metakd.training.runtime import Together, seed_everything, start
-    from metakd.training.teacher_kinds import Selection, mtl_teacher, one_teacher, teacher_rows
+    from metakd.training.teacher_kinds import Selection, load_material, mtl_teacher, one_teacher
 
     found_labels, found_domains = names(task.train, task.problem)
     domains = task.domains or found_domains
@@ -76,9 +76,8 @@ def main(
     taught = [domain] if kind == "single" else [name for name in domains if name != exclude_domain]
     seed_everything(task.training.seed)
     selection = Selection(domains, taught, domain, fraction)
-    rows, dev, tokenizer = teacher_rows(task, labels, selection, weighted=meta.row_weight == "prototype")
-    make = mtl_teacher if kind == "mtl" else one_teacher
-    teacher = make(task, labels, taught, rows, dev, tokenizer, meta, accelerator)
+    found = load_material(task, labels, selection, weighted=meta.row_weight == "prototype")
+    teacher = mtl_teacher(found, accelerator) if kind == "mtl" else one_teacher(found, meta, accelerator)
     epochs = task.epochs.get("teacher", EPOCHS)
     learning_rate = task.learning_rates.get("teacher", LEARNING_RATE)
     with step.workspace(Together(accelerator)) as folder:
@@ -86,7 +85,7 @@ def main(
             return
         progress = fit(teacher.problem, accelerator, epochs, learning_rate, task.training, step.scratch / "training")
         assert progress.best is not None
-        score, constant = progress.best["dev"]["score"], baseline(dev.labels, dev.domains, labels.problem)
+        score, constant = progress.best["dev"]["score"], baseline(found.dev.labels, found.dev.domains, labels.problem)
         accelerator.print(f"best epoch {progress.best['epoch']}: dev {score:.4f}, constant prediction {constant:.4f}")
         if score <= constant and not allow_weak:
             raise InputError(WEAK)

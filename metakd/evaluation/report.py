@@ -7,10 +7,10 @@ from typing import Any
 
 from metakd.evaluation.metrics import HEADLINE
 
-COLUMNS = (
-    "domain", "test rows", "majority", "teacher accuracy", "student accuracy", "teacher F1", "student F1",
-    "agreement", "parameters", "size",
-)  # fmt: skip
+
+def shown_metrics(scores: dict[str, Any]) -> list[str]:
+    """The numbers of an evaluation that tables show, the headline first."""
+    return [name for name in (*HEADLINE.values(), "macro_f1") if name in scores]
 
 
 def summarise(
@@ -18,7 +18,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Results of one run: settings, what each step took, one evaluation per domain and the means over domains."""
     pairs = {f"{who}_{what}": [e[who][what] for e in evaluations]
-             for who in ("teacher", "model") for what in ("accuracy", "macro_f1")}  # fmt: skip
+             for who in ("teacher", "model") for what in shown_metrics(evaluations[0]["model"])}  # fmt: skip
     return {
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": settings,
@@ -29,39 +29,43 @@ def summarise(
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The results as a table for people; intervals are 95 % Wilson."""
-    rows = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)]]
+    """The results as a table for people; intervals of accuracies are 95 % Wilson."""
+    metrics = shown_metrics(results["domains"][0]["model"])
+    titles = [
+        f"{who} {name.replace('macro_f1', 'F1').replace('_', ' ')}"
+        for name in metrics
+        for who in ("teacher", "student")
+    ]
+    header = ["domain", "test rows", "majority", *titles, "agreement", "parameters", "size"]
+    rows = [header, ["---", *["---:"] * (len(header) - 1)]]
     for e in results["domains"]:
+        numbers = [shown(e[who], name) for name in metrics for who in ("teacher", "model")]
+        majority = percent(e["model"]["majority"]) if "majority" in e["model"] else ""
         rows.append([
-            escape(e["domain"]), str(e["model"]["rows"]), percent(e["model"]["majority"]),
-            with_interval(e["teacher"]), with_interval(e["model"]), percent(e["teacher"]["macro_f1"]),
-            percent(e["model"]["macro_f1"]), percent(e["agreement"]), millions(e), size(e),
+            escape(e["domain"]), str(e["model"]["rows"]), majority, *numbers, percent(e["agreement"]), millions(e),
+            size(e),
         ])  # fmt: skip
     mean = results["mean_over_domains"]
-    rows.append([
-        "**mean**", "", "", percent(mean["teacher_accuracy"]), percent(mean["model_accuracy"]),
-        percent(mean["teacher_macro_f1"]), percent(mean["model_macro_f1"]), "", "", "",
-    ])  # fmt: skip
+    means = [percent(mean[f"{who}_{name}"]) for name in metrics for who in ("teacher", "model")]
+    rows.append(["**mean**", "", "", *means, "", "", ""])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def methods_markdown(found: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> str:
     """Students of one domain by method, from their evaluations and manifests; the teacher comes first."""
     first, manifest = next(iter(found.values()))
-    metric = next(name for name in HEADLINE.values() if name in first["model"])
+    metrics = shown_metrics(first["model"])
     seed = manifest["resolved"]["task"]["training"]["seed"]
     lines = [
         f"{first['model']['rows']} test rows, domain {escape(first['domain'] or 'all')}, seed {seed}. Seconds: the "
         "student's training with what its teacher computes for it, without evaluation.",
         "",
-        f"| method | {metric} | macro-F1 | agreement with the teacher | seconds |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        f"| method | {' | '.join(metrics).replace('_', ' ')} | agreement with the teacher | seconds |",
+        "| --- |" + " ---: |" * (len(metrics) + 2),
     ]
 
     def line(name: str, scores: dict[str, Any], agreement: str, seconds: str) -> str:
-        headline = with_interval(scores) if metric == "accuracy" else percent(scores[metric])
-        macro = percent(scores["macro_f1"]) if "macro_f1" in scores else ""
-        return f"| {name} | {headline} | {macro} | {agreement} | {seconds} |"
+        return f"| {' | '.join([name, *(shown(scores, metric) for metric in metrics), agreement, seconds])} |"
 
     lines.append(line("(the teacher)", first["teacher"], "", ""))
     for name, (evaluation, made) in found.items():
@@ -81,7 +85,7 @@ def plain(results: dict[str, Any]) -> str:
     lines = [[cell.strip().replace("**", "") for cell in line.strip("|").split(" | ")] for line in
              markdown(results).split("\n")]  # fmt: skip
     del lines[1]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
 
 
@@ -89,9 +93,12 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def with_interval(scores: dict[str, Any]) -> str:
+def shown(scores: dict[str, Any], metric: str) -> str:
+    """A number in percent; an accuracy with its interval."""
+    if metric != "accuracy":
+        return percent(scores[metric])
     low, high = scores["accuracy_95"]
-    return f"{percent(scores['accuracy'])} [{percent(low)}, {percent(high)}]"
+    return f"{percent(scores[metric])} [{percent(low)}, {percent(high)}]"
 
 
 def millions(evaluation: dict[str, Any]) -> str:

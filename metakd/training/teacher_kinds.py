@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.config import MetaTeacher, Task, folder_name
 from metakd.data.encoding import EncodedRows, encode, load_tokenizer
@@ -45,6 +45,30 @@ class Selection:
 
 
 @dataclass(frozen=True)
+class Material:
+    """What a teacher is made of.
+
+    Args:
+        model, tokenizer: at their start.
+        rows, dev: labelled rows, domains numbered as in `domains`.
+        domains: those that the teacher is trained on.
+        labels: the task's.
+        max_length: tokens a row is cut to.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    rows: EncodedRows
+    dev: EncodedRows
+    domains: list[str]
+    labels: Labels
+    max_length: int
+
+    def save(self, folder: Path, model: PreTrainedModel, domains: list[str], head: DomainHead | None) -> None:
+        save_model(folder, model, self.tokenizer, ModelInfo(domains, self.max_length), {"domain_head": head})
+
+
+@dataclass(frozen=True)
 class TeacherInTraining:
     """What the loop trains, and how the result is written to a folder."""
 
@@ -52,10 +76,8 @@ class TeacherInTraining:
     save: Callable[[Path], None]
 
 
-def teacher_rows(
-    task: Task, labels: Labels, selection: Selection, weighted: bool
-) -> tuple[EncodedRows, EncodedRows, PreTrainedTokenizerBase]:
-    """Training and dev rows with the domains numbered as in `selection.taught`, and the teacher's tokenizer.
+def load_material(task: Task, labels: Labels, selection: Selection, weighted: bool) -> Material:
+    """The pretrained model and the rows that the teacher may see.
 
     Args:
         weighted: prototype weights are used, so they must be there and must know no hidden label.
@@ -63,7 +85,8 @@ def teacher_rows(
     Raises:
         InputError: nothing is left to train or to choose on.
     """
-    tokenizer = load_tokenizer(task.teacher)
+    model, tokenizer = load_classifier(task.teacher, labels), load_tokenizer(task.teacher)
+    check_tokenizer(model, tokenizer, task.max_length, task.teacher)
     domains = selection.domains
     rows = encode(task.train, tokenizer, task.max_length, labels, domains, TRAINING)
     dev = encode(task.dev, tokenizer, task.max_length, labels, domains, LABELLED)
@@ -71,10 +94,10 @@ def teacher_rows(
     if selection.few:
         few = rows.domains == domains.index(selection.few)
         rows = hide_labels(rows, few, selection.fraction, task.training.seed)
-    hidden = rows.without_labels(~taught[rows.domains])
-    used = hidden.labelled
+    rows = rows.without_labels(~taught[rows.domains])
+    used = rows.labelled
     if weighted and len(selection.taught) > 1:
-        check_weights(hidden, used, task.train)
+        check_weights(rows, used, task.train)
     log.info("the teacher sees %d labelled rows of %d: domains %s", used.sum(), len(rows), selection.taught)
     found = []
     for part, chosen, path in ((rows, used, task.train), (dev, taught[dev.domains], task.dev)):
@@ -83,47 +106,33 @@ def teacher_rows(
         kept = part.select(np.flatnonzero(chosen))
         numbers = np.array([selection.taught.index(name) if name in selection.taught else -1 for name in domains])
         found.append(replace(kept, domains=numbers[kept.domains]))
-    return found[0], found[1], tokenizer
+    return Material(model, tokenizer, found[0], found[1], selection.taught, labels, task.max_length)
 
 
-def one_teacher(
-    task: Task, labels: Labels, domains: list[str], rows: EncodedRows, dev: EncodedRows,
-    tokenizer: PreTrainedTokenizerBase, meta: MetaTeacher, accelerator: Accelerator,
-) -> TeacherInTraining:  # fmt: skip
+def one_teacher(found: Material, meta: MetaTeacher, accelerator: Accelerator) -> TeacherInTraining:
     """One model for all the domains (single, mix, meta)."""
-    model = load_classifier(task.teacher, labels)
-    check_tokenizer(model, tokenizer, task.max_length, task.teacher)
-    if len(domains) == 1 and meta != MetaTeacher("uniform", 0.0):
+    rows = found.rows
+    if len(found.domains) == 1 and meta != MetaTeacher("uniform", 0.0):
         log.info("one domain: all weights are 1, and there is no domain loss")
         rows = replace(rows, weights=np.ones(len(rows)))
-    with_domain = len(domains) > 1 and meta.domain_loss_weight > 0
-    head = DomainHead(model.config.hidden_size, len(domains)) if with_domain else None
-    problem = MetaTeacherProblem(model, head, rows, dev, domains, meta, labels, accelerator)
-
-    def save(folder: Path) -> None:
-        save_model(folder, model, tokenizer, ModelInfo(domains, task.max_length), {"domain_head": head})
-
-    return TeacherInTraining(problem, save)
+    with_domain = len(found.domains) > 1 and meta.domain_loss_weight > 0
+    head = DomainHead(found.model.config.hidden_size, len(found.domains)) if with_domain else None
+    problem = MetaTeacherProblem(found.model, head, rows, found.dev, found.domains, meta, found.labels, accelerator)
+    return TeacherInTraining(problem, lambda folder: found.save(folder, found.model, found.domains, head))
 
 
-def mtl_teacher(
-    task: Task, labels: Labels, domains: list[str], rows: EncodedRows, dev: EncodedRows,
-    tokenizer: PreTrainedTokenizerBase, meta: MetaTeacher, accelerator: Accelerator,
-) -> TeacherInTraining:  # fmt: skip
+def mtl_teacher(found: Material, accelerator: Accelerator) -> TeacherInTraining:
     """A model per domain; all share the encoder, and differ in the classification head (MTL in Meta-KD, section 4)."""
-    model = load_classifier(task.teacher, labels)
-    check_tokenizer(model, tokenizer, task.max_length, task.teacher)
-    models = [model]
-    for _ in domains[1:]:
-        other = copy.deepcopy(model)
-        setattr(other, other.base_model_prefix, model.base_model)
+    models = [found.model]
+    for _ in found.domains[1:]:
+        other = copy.deepcopy(found.model)
+        setattr(other, other.base_model_prefix, found.model.base_model)
         models.append(other)
-    problem = MultiTaskProblem(models, rows, dev, domains, labels, accelerator)
 
     def save(folder: Path) -> None:
-        for name, of_domain in zip(domains, models, strict=True):
-            place = folder / folder_name(name)
-            place.mkdir(exist_ok=True)
-            save_model(place, of_domain, tokenizer, ModelInfo([name], task.max_length), {})
+        for name, model in zip(found.domains, models, strict=True):
+            (folder / folder_name(name)).mkdir(exist_ok=True)
+            found.save(folder / folder_name(name), model, [name], None)
 
+    problem = MultiTaskProblem(models, found.rows, found.dev, found.domains, found.labels, accelerator)
     return TeacherInTraining(problem, save)
