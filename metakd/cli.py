@@ -7,36 +7,42 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 from jsonargparse import ArgumentParser, auto_cli
 
 from metakd.errors import InputError, nearest
 
-# The ways in which the parser names a key that it does not know.
+# The ways in which the parser names a key or a value that it does not know, and a file that it cannot read.
 UNKNOWN = re.compile(
     r"Option '([\w.]+)' is not accepted|does not accept option '([\w.]+)'|unrecognized arguments: --([\w.]+)"
 )
+CHOICE = re.compile(r"Literal\[(.+?)\]\. Got value: ([\w.-]+)")
+FILE = re.compile(r"Unable to load config [\"']([^\"']+)[\"']")
 
 
 class Parser(ArgumentParser):
-    """A parser whose error names the nearest known key."""
+    """A parser that answers with the error alone, and with what was probably meant."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         unknown = [key for match in UNKNOWN.findall(message) for key in match if key]
-        known = {part for action in self._actions for part in action.dest.split(".")}
-        known |= nested_fields()
+        known = {part for action in self._actions for part in action.dest.split(".")} | nested_fields()
         hints = [nearest(key.split(".")[-1], known) for key in unknown]
-        super().error(message + "".join(hints), ex)
+        hints += [nearest(value, re.findall(r"'([^']+)'", choices)) for choices, value in CHOICE.findall(message)]
+        for path in map(Path, FILE.findall(message)[-1:]):
+            if not path.is_file():
+                siblings = [str(file) for file in path.parent.glob("*.yaml")]
+                hints.append(f": no such file{nearest(str(path), siblings)}")
+        self.exit(fail(message + "".join(dict.fromkeys(hints)) + "\nAll options are explained by --help."))
 
 
 def nested_fields() -> set[str]:
     """Names of all settings; those inside lists are no options of their own, so the parser lacks them."""
-    from dataclasses import fields
-
     from metakd import config, methods
 
-    types = (config.Task, config.Training, config.StudentFromTeacher, config.MetaTeacher)
-    return {f.name for t in (*types, methods.Method, methods.Stage, methods.Term) for f in fields(t)}
+    kinds = [kind for module in (config, methods) for kind in vars(module).values() if is_dataclass(kind)]
+    return {f.name for kind in kinds for f in fields(kind)}
 
 
 def run(main: Callable[..., None]) -> None:

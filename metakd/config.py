@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from metakd.data.labels import ProblemType
-from metakd.errors import InputError
+from metakd.errors import InputError, nearest
 
 
 def folder_name(name: str) -> str:
@@ -91,6 +91,7 @@ class BiLSTMStudent:
     dropout: float = 0.1
 
 
+STUDENTS = (StudentFromTeacher, FreshStudent, TextCNNStudent, BiLSTMStudent)
 Student = str | StudentFromTeacher | FreshStudent | TextCNNStudent | BiLSTMStudent
 
 
@@ -120,9 +121,9 @@ class Training:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.micro_batch_size is not None and self.micro_batch_size < 1):
-            raise ValueError("batch_size and micro_batch_size must be at least 1")
+            raise InputError("batch_size and micro_batch_size must be at least 1")
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
+            raise InputError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
 
 
 @dataclass
@@ -163,17 +164,22 @@ class Task:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
+        if isinstance(self.student, str) and self.student.lstrip().startswith("{"):
+            known = sorted({f.name for kind in STUDENTS for f in fields(kind)})
+            keys = [key for key in re.findall(r"(\w+)\s*:", self.student) if key not in known]
+            hints = "".join(nearest(key, known) for key in keys)
+            raise InputError(f"task.student: {self.student} is no student; keys of one are {', '.join(known)}{hints}")
         for name, values in (("labels", self.labels), ("domains", self.domains)):
             if values is not None and len(set(values)) != len(values):
-                raise ValueError(f"{name} has a name twice: {values}")
+                raise InputError(f"{name} has a name twice: {values}")
         for stage, count in self.epochs.items():
             if count < 1:
-                raise ValueError(f"epochs.{stage} is {count}; it must be at least 1")
+                raise InputError(f"epochs.{stage} is {count}; it must be at least 1")
         for stage, rate in self.learning_rates.items():
             if rate <= 0:
-                raise ValueError(f"learning_rates.{stage} is {rate}; it must be above 0")
+                raise InputError(f"learning_rates.{stage} is {rate}; it must be above 0")
         if self.max_length < 4:
-            raise ValueError(f"max_length is {self.max_length}; a row needs at least 4 tokens")
+            raise InputError(f"max_length is {self.max_length}; a row needs at least 4 tokens")
 
     def settings(self, *stages: str) -> dict[str, Any]:
         """What a model trained in these stages depends on, beside the content of its inputs."""
@@ -214,4 +220,4 @@ class MetaTeacher:
 
     def __post_init__(self) -> None:
         if self.domain_loss_weight < 0:
-            raise ValueError(f"domain_loss_weight is {self.domain_loss_weight}; it must be 0 (off) or above")
+            raise InputError(f"domain_loss_weight is {self.domain_loss_weight}; it must be 0 (off) or above")

@@ -56,11 +56,11 @@ class Term:
 
     def __post_init__(self) -> None:
         if not self.loss and self.feature != "label":
-            raise ValueError(f"a term on {self.feature} needs a loss")
+            raise InputError(f"a term on {self.feature} needs a loss")
         ends = (self.temperature.start, self.temperature.end) if isinstance(self.temperature, Schedule) else ()
         for value in ends or (self.temperature,):
             if not isinstance(value, float | int) or value <= 0:
-                raise ValueError(f"temperature is {value}; it must be above 0")
+                raise InputError(f"temperature is {value}; it must be above 0")
 
     def temperature_at(self, share: float) -> float:
         """The temperature after a share (0 to 1) of the stage's steps."""
@@ -100,9 +100,9 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.learning_rate <= 0 or not self.terms or not self.rows:
-            raise ValueError(f"stage {self.name}: needs epochs of at least 1, a learning_rate above 0, terms and rows")
+            raise InputError(f"stage {self.name}: needs epochs of at least 1, a learning_rate above 0, terms and rows")
         if self.row_weight == "expertise_released" and self.normalised:
-            raise ValueError(
+            raise InputError(
                 f"stage {self.name}: expertise_released gives all rows of a batch the same weight, which "
                 "normalised: true divides away; set normalised: false"
             )
@@ -140,11 +140,11 @@ class Method:
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
-            raise ValueError(f"a method needs stages with different names, not {names}")
+            raise InputError(f"a method needs stages with different names, not {names}")
         if self.teacher_weights is not None and (
             min(self.teacher_weights, default=0) < 0 or not any(self.teacher_weights)
         ):
-            raise ValueError(f"teacher_weights are {self.teacher_weights}; they must be 0 or above, one of them above")
+            raise InputError(f"teacher_weights are {self.teacher_weights}; they must be 0 or above, one of them above")
 
     def check_stages(self, task: Task) -> None:
         """Refuse a task file with epochs or rates for a stage that nobody knows."""

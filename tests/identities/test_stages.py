@@ -11,6 +11,7 @@ from metakd.config import Training
 from metakd.data.encoding import EncodedRows, encode
 from metakd.data.labels import Labels
 from metakd.data.tables import TRAINING, write_rows
+from metakd.errors import InputError
 from metakd.methods import Schedule, Stage, Term
 from metakd.models.views import Need
 from metakd.objectives.distillation import DistillationObjective
@@ -93,7 +94,7 @@ def test_the_released_weights_move_whole_batches(rows: EncodedRows) -> None:
         assert found["logits"] == pytest.approx(WEIGHTS[chosen].mean() * plain["logits"], rel=1e-5)
         torch.testing.assert_close(moved, gradient * WEIGHTS[chosen].mean(), rtol=1e-4, atol=1e-7)
     assert batch_means(WEIGHTS, batches)[[0, 4]].tolist() == [WEIGHTS[:5].mean()] * 2
-    with pytest.raises(ValueError, match="set normalised: false"):
+    with pytest.raises(InputError, match="set normalised: false"):
         Stage("s", [SOFT], 1, 1e-3, row_weight="expertise_released")
 
 
