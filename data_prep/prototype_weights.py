@@ -11,6 +11,7 @@ import numpy as np
 
 from metakd.cli import run
 from metakd.data.few_labels import visible
+from metakd.data.labels import ProblemType, stratum
 from metakd.data.row_store import RowStore
 from metakd.data.tables import TRAINING, Row, read_rows, write_rows
 from metakd.errors import InputError, nearest
@@ -29,6 +30,7 @@ def main(
     fraction: float = 1.0,
     exclude_domain: str = "",
     seed: int = 1,
+    problem: ProblemType = "single_label",
 ) -> None:
     """Write the table with a weight column, the prototype score t of each row, from 0 to 1.
 
@@ -47,12 +49,14 @@ def main(
         fraction: share of the labels of --domain that may be seen, as in train_teacher.py.
         exclude_domain: a domain none of whose labels may be seen.
         seed: of the choice of those labels; that of the training, --task.training.seed.
+        problem: of the task; in "multi_label" the same set of labels is one class, in "regression" there are none.
     """
     if not 0 <= alpha <= 1:
         raise InputError(f"--alpha is {alpha}; it must be from 0 to 1")
     if variant == "released" and alpha != 0.5:
         raise InputError("--alpha belongs to --variant paper; the released code counts both parts by half")
-    seen_from = {"domain": domain, "fraction": fraction, "exclude_domain": exclude_domain, "seed": seed}
+    seen_from = {"domain": domain, "fraction": fraction, "exclude_domain": exclude_domain, "seed": seed,
+                 "problem": problem}  # fmt: skip
     settings = {"variant": variant, "alpha": alpha, **seen_from}
     step = Step(out, settings, {"table": table, "embeddings": embeddings}, file=True)
     if step.finished():
@@ -66,11 +70,12 @@ def main(
         if name and name not in domain_of:
             known = sorted(set(domain_of))
             raise InputError(f"{option} {name}: {table} has {known}{nearest(name, known)}")
-    label_names, labels = np.unique(label, return_inverse=True)
+    strata = [stratum(value, problem) for value in label]
+    label_names, labels = np.unique(strata, return_inverse=True)
     domain_names, domains = np.unique(domain_of, return_inverse=True)
     seen = (np.array(label) != "") & (np.array(domain_of) != exclude_domain)
     few = np.flatnonzero(seen & (np.array(domain_of) == domain))
-    seen[few] = visible([guid[i] for i in few], [label[i] for i in few], fraction, seed)
+    seen[few] = visible([guid[i] for i in few], [strata[i] for i in few], fraction, seed)
     if not seen.any():
         raise InputError(f"{table} has no row whose label may be seen; prototypes are made of labelled rows")
     store = RowStore(embeddings)

@@ -31,7 +31,8 @@ def main(
         method: method file (YAML); experiments/methods/README.md lists them.
         out: folder for the student; an encoder without classifier where the method trains none.
         teacher: folder of a trained classifier, or a list '[a, b, c]' whose predictions are averaged.
-        logits: the teacher's logits in a file (guid, logit.LABEL ...), e.g. from predict.py; no teacher is loaded.
+        logits: the teacher's logits in a file (guid, logit.LABEL ...), e.g. from predict.py, in place of those that
+            --teacher would compute; that is then needed for other features alone.
         domain: whose rows the student learns from and is for; all rows by default.
         fraction: share of the domain's labels that may be seen; its other rows count as unlabelled.
         stage: run this stage alone; let --task.student name the folder of the stage before.
@@ -98,13 +99,8 @@ def check_sources(task: Task, stages: list[Stage], teachers: list[str], logits: 
     task.require("train")
     if any(stage.select == "dev" for stage in stages):
         task.require("dev")
-    if any("extra" in stage.rows for stage in stages):
-        task.require("unlabelled")
     if logits is not None and not Path(logits).is_file():
         raise InputError(f"--logits: no file {logits!r}; make it with experiments/predict.py --columns logits")
-    for name in teachers:
-        if "/" in name and not Path(name).is_dir():
-            raise InputError(f"--teacher {name}: no such folder; make it with experiments/train_teacher.py")
     for stage in stages:
         if stage.teacher is None and stage.needs_inside and not teachers:
             inner = ", ".join(sorted(stage.features - {"logits", "label"}))

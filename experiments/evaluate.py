@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metakd.cli import run
 from metakd.errors import InputError, nearest
 from metakd.manifests import write_json
 from metakd.steps import Step
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from metakd.data.labels import Labels
 
 
 def main(
@@ -36,6 +41,8 @@ def main(
     if step.finished():
         return
     from metakd.data.tables import names
+    from metakd.evaluation.metrics import agreement
+    from metakd.models.classifier import label_order
     from metakd.training.runtime import Together, start
 
     _, domains = names(table)
@@ -43,10 +50,11 @@ def main(
         raise InputError(f"--domain {domain}: {table} has {domains}{nearest(domain, domains)}")
     accelerator = start()
     result: dict[str, Any] = {"table": str(table), "domain": domain}
-    result["model"], predicted = score(model, table, domain, max_length, accelerator)
+    result["model"], labels, logits = score(model, table, domain, max_length, accelerator)
     if teacher is not None:
-        result["teacher"], expected = score(teacher, table, domain, max_length, accelerator)
-        result["agreement"] = sum(a == b for a, b in zip(predicted, expected, strict=True)) / len(predicted)
+        result["teacher"], theirs, expected = score(teacher, table, domain, max_length, accelerator)
+        expected = expected[:, label_order(theirs.names, labels.names, str(teacher))]
+        result["agreement"] = agreement(labels.predicted(logits), labels.predicted(expected), labels.problem)
     with step.workspace(Together(accelerator)) as file:
         if file is not None and accelerator.is_main_process:
             write_json(file, result)
@@ -58,8 +66,8 @@ def main(
 
 def score(
     model: Path, table: Path, domain: str, max_length: int | None, accelerator: Any
-) -> tuple[dict[str, Any], list[str]]:
-    """The scores of one model, and the label that it names for each row."""
+) -> tuple[dict[str, Any], Labels, np.ndarray]:
+    """The scores of one model, its labels, and its logits [n, C]."""
     from metakd.data.tables import names
     from metakd.evaluation.metrics import scores_by_domain
     from metakd.training.inference import load_for_inference, logits_of
@@ -69,12 +77,13 @@ def score(
     rows = loaded.encode(table, domains)
     if domain:
         rows = rows.of_domain(domains.index(domain))
-    predicted = loaded.labels.predicted(logits_of(loaded.model, rows, accelerator, f"evaluating {model}"))
+    logits = logits_of(loaded.model, rows, accelerator, f"evaluating {model}")
+    predicted = loaded.labels.predicted(logits)
     scores = scores_by_domain(predicted, rows.labels, rows.domains, loaded.labels, domains)
     scores["path"] = str(model)
     scores["parameters"] = sum(p.numel() for p in loaded.model.parameters())
     scores["size_bytes"] = sum(file.stat().st_size for file in model.glob("model*.safetensors"))
-    return scores, [loaded.labels.spelt(target) for target in predicted]
+    return scores, loaded.labels, logits
 
 
 if __name__ == "__main__":

@@ -50,6 +50,9 @@ def main(
 
     accelerator = start()
     loaded = load_for_inference(model, max_length, accelerator)
+    names = prediction_columns(loaded.labels, chosen)
+    if names == ["guid"]:
+        raise InputError(f"--columns {columns}: a {loaded.labels.problem} has none of these")
     rows = loaded.encode_texts(table)
     values = Step(
         out.with_name(f".{out.name}.logits"), {"max_length": max_length, "precision": accelerator.mixed_precision},
@@ -63,7 +66,6 @@ def main(
         if file is not None and accelerator.is_main_process:
             store = RowStore(values.out)
             store.check(rows.guids)
-            names = prediction_columns(loaded.labels, chosen)
             write(file, prediction_rows(rows.guids, store.values, loaded.labels, names), names, out.suffix)
     if accelerator.is_main_process:
         values.remove()

@@ -48,6 +48,8 @@ def steps(runs: Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(manifests, key=lambda path: path.stat().st_mtime):
         content = json.loads(path.read_text("utf-8"))
+        if "seconds" not in content or {"methods", "few_labels"} & set(path.relative_to(runs).parts):
+            continue  # unfinished, or of another comparison
         name = path.parent if path.name == MANIFEST else path.with_name(path.name.removesuffix(f".{MANIFEST}"))
         took = {key: content[key] for key in ("seconds", "peak_memory_mb")}
         found.append({"name": name.relative_to(runs).as_posix(), **took})

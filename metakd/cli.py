@@ -26,6 +26,8 @@ class Parser(ArgumentParser):
     """A parser that answers with the error alone, and with what was probably meant."""
 
     def error(self, message: str, ex: Exception | None = None) -> None:
+        if not self.exit_on_error:  # one of several types that a value may have is tried
+            super().error(message, ex)
         unknown = [key for match in UNKNOWN.findall(message) for key in match if key]
         known = {part for action in self._actions for part in action.dest.split(".")} | nested_fields()
         hints = [nearest(key.split(".")[-1], known) for key in unknown]

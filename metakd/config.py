@@ -43,7 +43,7 @@ class FreshStudent:
     Args:
         hidden_size: its width D.
         layers: its depth.
-        heads: attention heads; by default as wide as the teacher's.
+        heads: attention heads; by default as many as the teacher has.
         intermediate_size: width inside the feed-forward layers; 4 D by default.
     """
 
@@ -169,6 +169,8 @@ class Task:
             keys = [key for key in re.findall(r"(\w+)\s*:", self.student) if key not in known]
             hints = "".join(nearest(key, known) for key in keys)
             raise InputError(f"task.student: {self.student} is no student; keys of one are {', '.join(known)}{hints}")
+        if self.problem == "regression" and self.labels is not None:
+            raise InputError(f"task.labels: {self.labels}: a regression has one output, 'score'; leave them out")
         for name, values in (("labels", self.labels), ("domains", self.domains)):
             if values is not None and len(set(values)) != len(values):
                 raise InputError(f"{name} has a name twice: {values}")

@@ -141,13 +141,26 @@ class Method:
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise InputError(f"a method needs stages with different names, not {names}")
+        classifies = False
+        for stage in self.stages:
+            classifies = classifies or bool({"logits", "label"} & stage.features)
+            if stage.select == "dev" and not classifies:
+                raise InputError(f"stage {stage.name}: select: dev needs a trained classifier; set select: last")
         if self.teacher_weights is not None and (
             min(self.teacher_weights, default=0) < 0 or not any(self.teacher_weights)
         ):
             raise InputError(f"teacher_weights are {self.teacher_weights}; they must be 0 or above, one of them above")
 
     def check_stages(self, task: Task) -> None:
-        """Refuse a task file with epochs or rates for a stage that nobody knows."""
+        """Refuse a task that the stages do not fit, or a task file with a budget for a stage that nobody knows."""
+        for stage in self.stages:
+            if stage.row_weight.startswith("expertise") and task.problem != "single_label":
+                raise InputError(
+                    f"stage {stage.name}: row_weight {stage.row_weight} needs one true class per row, which a "
+                    f"{task.problem} task does not have; use uniform or prototype"
+                )
+            if "extra" in stage.rows:
+                task.require("unlabelled")
         known = list(dict.fromkeys(["teacher", *(stage.name for stage in self.stages), *STAGES]))
         for name in (*task.epochs, *task.learning_rates):
             if name not in known:

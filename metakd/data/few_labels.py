@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metakd.data.labels import ProblemType
 from metakd.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,16 +35,15 @@ def visible(guids: Sequence[str], strata: Sequence[Hashable], fraction: float, s
     return kept
 
 
-def hide_labels(rows: EncodedRows, chosen: np.ndarray, fraction: float, seed: int) -> EncodedRows:
+def hide_labels(rows: EncodedRows, chosen: np.ndarray, fraction: float, seed: int, problem: ProblemType) -> EncodedRows:
     """The same rows, of which the chosen ones (bool [n]) keep a label only in a fraction, stratified by class."""
     if fraction == 1:
         return rows
     where = np.flatnonzero(chosen & rows.labelled)
     guids = rows.tokens.select(where)["guid"][:]
-    classes = rows.labels[where]
-    # Every number of a regression would be a stratum of its own.
-    strata = [tuple(np.atleast_1d(c)) for c in classes] if classes.dtype != np.float32 or classes.ndim > 1 else classes
-    keep = visible(guids, strata if isinstance(strata, list) else [0] * len(where), fraction, seed)
+    # The numbers of a regression have no classes; see `metakd.data.labels.stratum`.
+    classes = np.zeros(len(where)) if problem == "regression" else rows.labels[where]
+    keep = visible(guids, [tuple(np.atleast_1d(value)) for value in classes], fraction, seed)
     hidden = np.zeros(len(rows), dtype=bool)
     hidden[where[~keep]] = True
     return rows.without_labels(hidden)

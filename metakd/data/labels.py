@@ -70,6 +70,13 @@ def parts(label: str, problem: ProblemType) -> list[str]:
     return [label]
 
 
+def stratum(label: str, problem: ProblemType) -> str:
+    """What prototypes and few-label samples take for a label's class: several classes are one, numbers have none."""
+    if problem == "regression":
+        return ""
+    return SEPARATOR.join(sorted(parts(label, problem))) if problem == "multi_label" else label
+
+
 def names_in(labels: Iterable[str], problem: ProblemType) -> list[str]:
     """The class names that occur in labels, sorted."""
     if problem == "regression":

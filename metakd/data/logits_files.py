@@ -66,7 +66,11 @@ def read_logits(path: str | Path, labels: Labels, guids: Sequence[str], needed: 
         raise TableError(path, f"cannot be aligned: the guid {guids[order[twice[0]]]!r} is in both training tables")
     values = np.full((len(guids), len(labels.names)), np.nan, dtype=np.float32)
     filled = np.zeros(len(guids), dtype=bool)
-    wrong: dict[str, list[str]] = {"not in the tables": [], "there twice": [], "without finite numbers": []}
+    wrong: dict[str, list[str]] = {
+        "not in the tables": [],
+        "there twice": [],
+        "without finite logits or probabilities": [],
+    }
     columns: list[str] = []
     for number, raw in enumerate(formats.read(path), 1):
         if not columns:
@@ -81,9 +85,9 @@ def read_logits(path: str | Path, labels: Labels, guids: Sequence[str], needed: 
         if filled[row]:
             wrong["there twice"].append(f"{guid!r} in row {number}")
         filled[row] = True
-        found = numbers(raw, columns)
+        found = numbers(raw, columns, labels)
         if found is None:
-            wrong["without finite numbers"].append(f"{guid!r} in row {number}")
+            wrong["without finite logits or probabilities"].append(f"{guid!r} in row {number}")
         else:
             values[row] = found
     missing = np.flatnonzero(needed & ~filled)
@@ -110,13 +114,21 @@ def logit_columns(path: Path, found: list[str], labels: Labels) -> list[str]:
     raise TableError(path, f"has neither columns {wanted} nor such with {PROBABILITY!r}; found {found}", 1)
 
 
-def numbers(raw: Row, columns: list[str]) -> list[float] | None:
-    """The row's numbers; None if one of them is no finite number."""
+def numbers(raw: Row, columns: list[str], labels: Labels) -> np.ndarray | None:
+    """The row's numbers; None if one of them is no finite number, or if they should be probabilities and are not."""
     try:
-        found = [float(raw[name]) for name in columns]
+        found = np.array([raw[name] for name in columns], dtype=np.float32)
     except (TypeError, ValueError, KeyError):
         return None
+    if columns[0].startswith(PROBABILITY) and not is_distribution(found, labels):
+        return None
     return found if np.isfinite(found).all() else None
+
+
+def is_distribution(values: np.ndarray, labels: Labels) -> bool:
+    """Whether these are probabilities, not percentages; those of a single-label task add up to 1."""
+    inside = bool(((values >= 0) & (values <= 1)).all())
+    return inside and (labels.problem != "single_label" or abs(float(values.sum()) - 1) < 0.01)
 
 
 def from_probabilities(values: np.ndarray, labels: Labels) -> np.ndarray:

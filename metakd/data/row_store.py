@@ -16,7 +16,10 @@ VALUES, KEYS, DONE = "values.npy", "keys.npy", "done.npy"
 
 def guid_keys(guids: Iterable[str]) -> np.ndarray:
     """16 bytes of a hash per guid [n]: fixed width, so that keys can be memory-mapped and searched."""
-    return np.array([hashlib.blake2b(guid.encode(), digest_size=16).digest() for guid in guids], dtype="V16")
+    return np.array(
+        [hashlib.blake2b(guid.encode("utf-8", "surrogateescape"), digest_size=16).digest() for guid in guids],
+        dtype="V16",
+    )
 
 
 def create(folder: Path, guids: Iterable[str], width: int) -> None:

@@ -20,7 +20,7 @@ def headline(predicted: np.ndarray, labels: np.ndarray, problem: ProblemType) ->
     if problem == "single_label":
         return float((predicted == labels).mean())
     if problem == "multi_label":
-        return float(f1_score(labels, predicted, average="micro", zero_division=0.0))
+        return float(f1_of_counts(*(count.sum() for count in class_counts(predicted, labels))))
     return correlation(spearmanr, predicted, labels)
 
 
@@ -49,6 +49,28 @@ def headline_by_domain(
     }
 
 
+def agreement(one: np.ndarray, other: np.ndarray, problem: ProblemType) -> float:
+    """How far two models' predictions agree: share of equal rows, or Spearman's rank correlation of numbers.
+
+    Args:
+        one, other: targets in one label order.
+    """
+    if problem == "regression":
+        return correlation(spearmanr, one, other)
+    same = one == other
+    return float((same if same.ndim == 1 else same.all(1)).mean())
+
+
+def class_counts(predicted: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per class [C]: rows where it is both predicted and true, and the sum of its predicted and true rows."""
+    return (predicted * labels).sum(0), predicted.sum(0) + labels.sum(0)
+
+
+def f1_of_counts(both: np.ndarray, either: np.ndarray) -> np.ndarray:
+    """2 TP / (2 TP + FP + FN); 0 where a class neither occurs nor is predicted."""
+    return np.divide(2 * both, either, out=np.zeros(np.shape(both)), where=np.asarray(either) > 0)
+
+
 def correlation(measure: Callable[..., Any], predicted: np.ndarray, labels: np.ndarray) -> float:
     if len(labels) < 2 or np.ptp(predicted) == 0 or np.ptp(labels) == 0:
         return 0.0
@@ -57,7 +79,7 @@ def correlation(measure: Callable[..., Any], predicted: np.ndarray, labels: np.n
 
 def multi_label_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Micro- and macro-F1, the share of rows with every class right, and each class's F1: 0/1 [n, C]."""
-    by_class = f1_score(labels, predicted, average=None, zero_division=0.0)
+    by_class = f1_of_counts(*class_counts(predicted, labels))
     return {
         "rows": len(labels),
         "micro_f1": headline(predicted, labels, "multi_label"),

@@ -58,7 +58,8 @@ def methods_markdown(found: dict[str, tuple[dict[str, Any], dict[str, Any]]]) ->
     seed = manifest["resolved"]["task"]["training"]["seed"]
     lines = [
         f"{first['model']['rows']} test rows, domain {escape(first['domain'] or 'all')}, seed {seed}. Seconds: the "
-        "student's training with what its teacher computes for it, without evaluation.",
+        "student's run from start to end; not in it are teachers, their logits if an earlier run has left them, "
+        "general's encoder, and evaluation.",
         "",
         f"| method | {' | '.join(metrics).replace('_', ' ')} | agreement with the teacher | seconds |",
         "| --- |" + " ---: |" * (len(metrics) + 2),

@@ -24,7 +24,10 @@ def load_config(name: str) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        here = "" if Path(name).is_dir() else " (no folder here has this name, so it was looked for on the Hub)"
+        inside = sorted(file.parent.name for file in Path(name).glob("*/config.json"))
+        here = f" (there are models in its folders {inside})" if inside else ""
+        if not Path(name).is_dir():
+            here = " (no folder here has this name, so it was looked for on the Hub)"
         raise InputError(f"no model could be loaded from {name!r}{here}: {error}") from None
 
 

@@ -9,8 +9,12 @@ from metakd.objectives.features import LAYERED, SOFT
 from metakd.objectives.terms import BoundTerm
 
 
-def formula(terms: Sequence[BoundTerm], stage: Stage) -> str:
-    """The objective in one line, e.g. `sum over rows of expertise x (embedding/mse + 0.5 ...) / sum of expertise`."""
+def formula(terms: Sequence[BoundTerm], stage: Stage, partly: bool) -> str:
+    """The objective in one line, e.g. `sum over rows of expertise x (embedding/mse + 0.5 ...) / sum of expertise`.
+
+    Args:
+        partly: some rows have no label.
+    """
     parts = []
     for b in terms:
         scale = "" if b.term.scale == 1 else f"{b.term.scale:g} "
@@ -18,7 +22,8 @@ def formula(terms: Sequence[BoundTerm], stage: Stage) -> str:
         soft = b.term.feature == "logits" and b.loss in SOFT[b.problem]
         ends = [b.term.temperature_at(share) for share in (0.0, 1.0)]
         heat = f" T={'->'.join(f'{end:g}' for end in dict.fromkeys(ends))}" if soft else ""
-        parts.append(f"{scale}{b.term.feature}/{b.loss}{layers}{heat}")
+        over = " of labelled rows" if b.term.feature == "label" and partly else ""
+        parts.append(f"{scale}{b.term.feature}/{b.loss}{layers}{heat}{over}")
     total = " + ".join(parts)
     if stage.row_weight == "uniform":
         return f"mean over rows of {total}"

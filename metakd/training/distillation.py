@@ -28,7 +28,7 @@ from metakd.training.loop import fit
 from metakd.training.problems import DistillationProblem
 from metakd.training.runtime import seed_everything
 from metakd.training.sources import Sources, Target
-from metakd.training.students import bind_stage, start_student, student_head
+from metakd.training.students import bind_stage, start_student, student_head, trains_classifier
 from metakd.training.teacher_outputs import TeacherViews
 from metakd.training.teachers import Teacher, load_teacher
 
@@ -87,15 +87,15 @@ class Run:
         """A stage as the training loop takes it."""
         terms, teacher = self.bound[stage.name], self.teachers[stage.name]
         need = needs(terms)[0]
-        self.accelerator.print(f"stage {stage.name}: {formula(terms, stage)}")
-        if table := layer_table(terms, self.student.config.num_hidden_layers):
-            self.accelerator.print(f"teacher layers by student layer:\n{table}")
         # Fresh projections are the same in a run that goes on, and in a stage that runs alone.
         seed_everything(self.task.training.seed, self.method.stages.index(stage))
         head = self.head if need.transferable else None
         objective = DistillationObjective(self.student, terms, teacher.model.config if teacher else None, head)
         chosen, logits = self.sources.chosen(stage), self.logits[stage.name]
         rows = self.sources.rows.select(chosen)
+        self.accelerator.print(f"stage {stage.name}: {formula(terms, stage, not rows.labelled.all())}")
+        if table := layer_table(terms, self.student.config.num_hidden_layers):
+            self.accelerator.print(f"teacher layers by student layer:\n{table}")
         log.info("shown: %d rows (%s), %d with label", len(rows), ", ".join(stage.rows), rows.labelled.sum())
         weights = self.sources.weights(stage, logits)
         views = TeacherViews(None if logits is None else logits[chosen], teacher, need)
@@ -133,6 +133,11 @@ def prepare(
         for model, need in zip((inside[stage.name], student), needs(bound[stage.name]), strict=True):
             if need.attention or need.projected:
                 attention.enable(model.model if isinstance(model, Teacher) else model)
+    if not trains_classifier(method.stages) and student.base_model is student:
+        raise InputError(
+            "this method trains no classifier, so its product is an encoder, which a "
+            f"{student.config.model_type} has not; add a stage on logits or labels"
+        )
     sources = Sources(task, method, target, stages, tokenizer, logits_file, beside, accelerator)
     logits: dict[str, np.ndarray | None] = {}
     main: np.ndarray | None = None
@@ -144,7 +149,9 @@ def prepare(
             main = sources.logits(given, from_file=logits_file is not None) if main is None else main
             logits[stage.name] = main
     dev = None
-    if any(stage.select == "dev" for stage in stages):
+    if target.fraction < 1:
+        log.info("the last epoch is handed on: dev labels of %s may not be seen either", target.domain or "the table")
+    elif any(stage.select == "dev" for stage in stages):
         dev = encode(task.dev, tokenizer, task.max_length, target.labels, target.domains, LABELLED)
         dev = dev.of_domain(sources.own) if sources.own is not None else dev
         if not len(dev):
@@ -153,7 +160,7 @@ def prepare(
         sources.weights(stage, logits[stage.name])
     seed_everything(task.training.seed)
     heads = [t.head for t in inside.values() if t is not None and t.head is not None]
-    head = student_head(heads[0], student, task.student) if heads else None
+    head = student_head(heads[0], student, task.student, target.domains) if heads else None
     return Run(
         task, method, stages, target, student, tokenizer, bound, inside, logits, sources, dev, head, accelerator
     )  # fmt: skip

@@ -19,7 +19,7 @@ from metakd.data.labels import Labels
 from metakd.data.row_store import RowStore, create
 from metakd.data.tables import UNLABELLED
 from metakd.errors import InputError
-from metakd.models.classifier import is_classifier, labels_of, load_classifier, load_config
+from metakd.models.classifier import check_tokenizer, is_classifier, labels_of, load_classifier, load_config
 from metakd.models.folders import load_info
 
 BATCH_SIZE = 64
@@ -71,7 +71,9 @@ def load_for_inference(folder: Path, max_length: int | None, accelerator: Accele
     labels = labels_of(config)
     model = load_classifier(str(folder), labels).to(accelerator.device).eval()
     length = max_length or (info.max_length if info else 128)
-    return Loaded(model, load_tokenizer(str(folder)), labels, length)
+    tokenizer = load_tokenizer(str(folder))
+    check_tokenizer(model, tokenizer, length, str(folder))
+    return Loaded(model, tokenizer, labels, length)
 
 
 @torch.no_grad()

@@ -129,7 +129,7 @@ def fit(
             for rows in steps[position:]:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate * schedule(progress.step, total, training.warmup)
-                problem.share = progress.step / total
+                problem.share = progress.step / max(1, total - 1)
                 losses = train_step(problem, model, optimizer, accelerator, rows, training, progress.step)
                 record_step(progress, problem.scales, losses)
                 bar.update()

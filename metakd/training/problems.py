@@ -77,12 +77,14 @@ class MultiTaskObjective(nn.Module):
     def __init__(self, models: list[PreTrainedModel], problem: ProblemType) -> None:
         super().__init__()
         self.models, self.loss = nn.ModuleList(models), LABEL[problem][1]
+        shared = {id(p) for p in models[0].base_model.parameters()}
+        self.heads = [p for p in self.models.parameters() if id(p) not in shared]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses [B]."""
         # Every head has a part in the graph of every step, since DistributedDataParallel waits for all gradients.
-        losses = batch["attention_mask"].new_zeros(len(batch["label"]), dtype=torch.float32)
-        losses = losses + 0.0 * sum(p.sum() for model in self.models for p in model.parameters())
+        nothing = torch.stack([p.sum() for p in self.heads]).sum() * 0.0
+        losses = nothing.float().expand(len(batch["label"]))
         for k, model in enumerate(self.models):
             rows = (batch["domain"] == k).nonzero().squeeze(-1)
             if len(rows):
@@ -158,10 +160,16 @@ class DistillationProblem(Problem):
         self.row_weights = weights
 
     def set_weights(self, weights: np.ndarray) -> None:
+        """Weights and norms of each term; over all steps the label term is a mean over labelled rows.
+
+        A step may hold any number of labelled rows; dividing by those of the step would give a lone one the weight
+        of a whole batch. So every row adds the share of labelled weight to the norm.
+        """
+        norm = weights if self.stage.normalised else np.ones(len(self.rows))
         for b in self.terms:
             counted = self.rows.labelled if b.term.feature == "label" else np.ones(len(self.rows))
             self.weights[b.name] = weights * counted
-            self.norms[b.name] = self.weights[b.name] if self.stage.normalised else counted.astype(np.float64)
+            self.norms[b.name] = norm if counted.all() else norm * (norm * counted).sum() / norm.sum()
 
     def start_epoch(self, steps: list[np.ndarray], generator: np.random.Generator) -> None:
         if self.stage.row_weight == "expertise_released":

@@ -60,7 +60,7 @@ class Sources:
         of_domain = np.ones(len(rows), dtype=bool) if self.own is None else rows.domains == self.own
         if not of_domain.any():
             raise InputError(f"{task.train} has no row of domain {target.domain!r}")
-        rows = hide_labels(rows, of_domain, target.fraction, task.training.seed)
+        rows = hide_labels(rows, of_domain, target.fraction, task.training.seed, task.problem)
         self.uses_extra = any("extra" in stage.rows for stage in stages)
         self.extra = np.zeros(len(rows), dtype=bool)
         if self.uses_extra:
@@ -109,7 +109,9 @@ class Sources:
         chosen = self.chosen(stage)
         rows = self.rows.select(chosen)
         if stage.row_weight != "uniform" and rows.labelled.any():
-            check_weights(self.rows, self.of_domain & self.rows.labelled, self.task.train)
+            shown = np.zeros(len(self.rows), dtype=bool)
+            shown[chosen] = True
+            check_weights(self.rows, shown & self.rows.labelled, self.task.train)
         return row_weights(stage, rows, None if logits is None else logits[chosen], self.target.labels)
 
     def logits(self, teachers: Sequence[Teacher], from_file: bool) -> np.ndarray:

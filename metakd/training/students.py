@@ -82,7 +82,9 @@ def check_tokenizers(
         )
 
 
-def student_head(teacher_head: DomainHead, student: PreTrainedModel, start: object) -> DomainHead:
+def student_head(
+    teacher_head: DomainHead, student: PreTrainedModel, start: object, task_domains: list[str]
+) -> DomainHead:
     """The student's own domain head: that of an earlier stage's folder, else the teacher's where the widths agree.
 
     Args:
@@ -90,7 +92,7 @@ def student_head(teacher_head: DomainHead, student: PreTrainedModel, start: obje
     """
     earlier = load_domain_head(start, student.config.hidden_size) if isinstance(start, str) else None
     if earlier is not None:
-        return earlier[0]
+        return earlier[0].for_domains(earlier[1], task_domains)
     domains, width = teacher_head.domain_embedding.weight.shape
     head = DomainHead(student.config.hidden_size, domains)
     if width == student.config.hidden_size:
@@ -105,14 +107,14 @@ def row_weights(stage: Stage, rows: EncodedRows, logits: np.ndarray | None, labe
         logits: the teacher's [n, C]; needed for expertise, and for rows without label.
 
     Raises:
-        InputError: the stage needs one true class per row, which the task has not.
+        InputError: the teacher's confidence is needed, and the task has not one class per row.
     """
     if stage.row_weight == "uniform":
         return np.ones(len(rows))
-    if labels.problem != "single_label" and stage.row_weight != "prototype":
+    if labels.problem != "single_label" and not rows.labelled.all():
         raise InputError(
-            f"stage {stage.name}: row_weight {stage.row_weight} needs one true class per row, which a "
-            f"{labels.problem} task does not have; use uniform or prototype"
+            f"stage {stage.name} weighs rows without label by the teacher's confidence in one class, which a "
+            f"{labels.problem} task does not have; use row_weight uniform"
         )
     if not rows.labelled.all():
         log.info(

@@ -93,7 +93,7 @@ def load_material(task: Task, labels: Labels, selection: Selection, weighted: bo
     taught = np.array([name in selection.taught for name in domains])
     if selection.few:
         few = rows.domains == domains.index(selection.few)
-        rows = hide_labels(rows, few, selection.fraction, task.training.seed)
+        rows = hide_labels(rows, few, selection.fraction, task.training.seed, task.problem)
     rows = rows.without_labels(~taught[rows.domains])
     used = rows.labelled
     if weighted and len(selection.taught) > 1:
@@ -123,6 +123,9 @@ def one_teacher(found: Material, meta: MetaTeacher, accelerator: Accelerator) ->
 
 def mtl_teacher(found: Material, accelerator: Accelerator) -> TeacherInTraining:
     """A model per domain; all share the encoder, and differ in the classification head (MTL in Meta-KD, section 4)."""
+    empty = [name for k, name in enumerate(found.domains) if not (found.rows.domains == k).any()]
+    if empty:
+        raise InputError(f"--kind mtl: no labelled training rows of {empty}; leave them out of task.domains")
     models = [found.model]
     for _ in found.domains[1:]:
         other = copy.deepcopy(found.model)

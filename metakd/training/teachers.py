@@ -76,8 +76,9 @@ def average_logits(
     """Logits [n, C] of several teachers as one teacher's.
 
     "logits": their weighted mean (as TextBrewer's multi-teacher distiller averages). "probabilities": logits whose
-    probabilities are the weighted mean of the teachers' (You et al. 2017, "Learning from Multiple Teacher
-    Networks", section 3.1); a regression has none, so its values are averaged.
+    probabilities are the weighted mean of the teachers' (as in You et al. 2017, "Learning from Multiple Teacher
+    Networks"); a regression has none, so its values are averaged. The mean is taken at temperature 1, once; a term's
+    temperature then softens the mean, which is not the mean of softened probabilities.
 
     Args:
         found: logits [n, C] of each teacher, in one label order.

@@ -74,13 +74,22 @@ def test_normalised_weights_have_no_size_and_others_do(rows: EncodedRows) -> Non
     torch.testing.assert_close(found[False, 1.0][0]["logits"], found[True, 1.0][0]["logits"] * WEIGHTS.mean())
 
 
-def test_rows_without_label_do_not_count_in_the_label_term(rows: EncodedRows) -> None:
-    losses, _ = step(problem(rows, np.ones(12)), EVERY)
+@pytest.mark.parametrize("normalised", [True, False])
+def test_the_label_term_is_a_mean_over_labelled_rows_however_steps_fall(rows: EncodedRows, normalised: bool) -> None:
+    """A step with one labelled row must not give it the weight of a whole batch."""
+    weights = np.where(EVERY < 6, 0.5, 1.5)
+    made = problem(rows, weights, row_weight="prototype", normalised=normalised)
     labelled = np.flatnonzero(rows.labelled)
     assert len(labelled) == 8
-    alone, _ = step(problem(rows, np.ones(12)), labelled)
-    assert losses["label"] == pytest.approx(alone["label"], rel=1e-5)
-    assert losses["logits"] != pytest.approx(alone["logits"], rel=1e-3)
+    batch = rows.batch(EVERY)
+    logits = made.student(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).logits
+    found = torch.nn.functional.cross_entropy(logits, batch["label"], reduction="none").detach().numpy()
+    norm = weights if normalised else np.ones(12)
+    wanted = (weights * found)[labelled].sum() / norm[labelled].sum()
+    assert step(made, EVERY)[0]["label"] == pytest.approx(wanted, rel=1e-5)
+    steps = [np.array([0, 3, 6, 1]), np.array([2, 4, 5, 7]), np.array([8, 9, 10, 11])]  # 1, 4 and 3 labelled rows
+    parts = sum(step(made, chosen)[0]["label"] * norm[chosen].sum() for chosen in steps) / norm.sum()
+    assert parts == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_released_weights_move_whole_batches(rows: EncodedRows) -> None:

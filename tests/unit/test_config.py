@@ -63,6 +63,34 @@ def test_an_unknown_key_in_a_term_names_the_nearest(tmp_path: Path) -> None:
     assert "did you mean 'temperature'" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "student",
+    re.findall(r"^\| `(\{[^`]+\})` \|", (ROOT / "data_prep/README.md").read_text("utf-8"), re.MULTILINE),
+)
+def test_every_documented_student_is_one_on_the_command_line_and_in_a_file(tmp_path: Path, student: str) -> None:
+    task = tmp_path / "task.yaml"
+    task.write_text(f"train: a.tsv\ndev: b.tsv\ntest: c.tsv\nteacher: t\nstudent: {student}\n")
+    for extra in ([], ["--task.student", student]):
+        done = run_script(tmp_path, "experiments/check_task.py", "--task", task, *extra)
+        assert "task.train: no file 'a.tsv'" in done.stderr, done.stderr
+
+
+def test_wrong_values_and_files_name_the_nearest(tmp_path: Path) -> None:
+    method = tmp_path / "method.yaml"
+    method.write_text(
+        "stages:\n- {name: p, epochs: 1, learning_rate: 1, terms: [{feature: hiden, loss: mse}], select: last}\n"
+    )
+    for options, part in [
+        (["--method", method], "did you mean 'hidden'"),
+        (["--method", ROOT / "experiments/methods/vanila.yaml"], "vanilla.yaml'"),
+        (["--task.student", "{layer: 3}"], "did you mean 'layers'"),
+        (["--task.problem", "regresion"], "did you mean 'regression'"),
+    ]:
+        done = distill(tmp_path, *map(str, options))
+        assert done.returncode == 2 and part in done.stderr and "Traceback" not in done.stderr, done.stderr
+        assert done.stderr.startswith("error: ") and "usage:" not in done.stderr
+
+
 def test_help_teaches(tmp_path: Path) -> None:
     for path in [*sorted((ROOT / "experiments").glob("*.py")), *sorted((ROOT / "data_prep").glob("*.py"))]:
         done = run_script(tmp_path, str(path.relative_to(ROOT)), "--help")

@@ -53,7 +53,10 @@ def test_what_does_not_fit_is_counted_and_named(tmp_path: Path) -> None:
     refused([*lines, "x\t1\t2\t3"], r"1 rows are not in the tables, first 'x' in row 2501")
     refused([*lines, lines[7]], r"1 rows are there twice, first 'g 7' in row 2501")
     broken = [line.replace(line.split("\t")[1], "inf") for line in lines[:2]]
-    refused([*broken, *lines[2:]], r"2 rows are without finite numbers, first 'g 0' in row 1, 'g 1' in row 2")
+    refused(
+        [*broken, *lines[2:]],
+        r"2 rows are without finite logits or probabilities, first 'g 0' in row 1, 'g 1' in row 2",
+    )
     refused(lines, r"columns for \['no', 'maybe', 'so\\tso'\], the labels are", top=header.replace("yes", "maybe"))
     refused(lines, "has no column 'guid'", top=header.replace("guid", "id"))
     needed = ALL.copy()
