@@ -9,10 +9,9 @@ on from a checkpoint needs no random state.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from tqdm import tqdm
 from metakd.config import Training
 from metakd.data.batches import micro_batches, plan_epoch
 from metakd.data.encoding import EncodedRows
-from metakd.errors import InputError
 from metakd.training import checkpoints
+from metakd.training.progress import Progress, best_file, describe, finish_epoch, record_step
 from metakd.training.runtime import seed_everything
 
 log = logging.getLogger(__name__)
@@ -69,29 +68,6 @@ class Problem:
     def score(self) -> dict[str, float] | None:
         """Dev scores after an epoch; "score" decides which epoch is best. None: the last epoch is."""
         return None
-
-
-@dataclass
-class Progress:
-    """Where a run is, as kept in its checkpoint.
-
-    Args:
-        step: optimizer steps done.
-        losses: objective at each step.
-        sums: of each term's unweighted loss over the current epoch's steps.
-        epochs: one record per finished epoch.
-        best: the record of the best epoch so far.
-    """
-
-    step: int = 0
-    losses: list[float] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-    best: dict[str, Any] | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """What is kept when the run is over."""
-        return {"epochs": self.epochs, "best": self.best, "losses": self.losses}
 
 
 def fit(
@@ -137,7 +113,7 @@ def fit(
                 if progress.step % per_epoch and due(saved, training.checkpoint_seconds, accelerator):
                     save(folder, objective, optimizer, progress, accelerator)
                     saved = time.monotonic()
-            if finish_epoch(progress, problem, per_epoch) and accelerator.is_main_process:
+            if finish_epoch(progress, problem.score(), per_epoch) and accelerator.is_main_process:
                 checkpoints.write(best_file(folder, progress), checkpoints.unique_tensors(objective))
             log.info("%s", describe(progress.epochs[-1]))
             if progress.step == total or due(saved, training.checkpoint_seconds, accelerator):
@@ -197,12 +173,6 @@ def weighted_sums(
     }
 
 
-def best_file(folder: Path, progress: Progress) -> Path:
-    """The weights of the best epoch; a checkpoint names the epoch, so it never meets those of another."""
-    assert progress.best is not None
-    return folder / f"best-{progress.best['epoch']}.safetensors"
-
-
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay, vectors (biases, norms) do not."""
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -218,41 +188,6 @@ def schedule(step: int, total: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return (total - step) / max(1, total - rising)
-
-
-def record_step(progress: Progress, scales: dict[str, float], losses: dict[str, float]) -> None:
-    """Note the losses of a step; all processes hold the same, so all stop if one is not finite."""
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            raise InputError(
-                f"step {progress.step + 1}: the loss of term {name!r} is {value}; lower the learning rate, or "
-                "train with --task.training.precision fp32"
-            )
-    progress.step += 1
-    progress.losses.append(sum(scales[name] * value for name, value in losses.items()))
-    for name, value in losses.items():
-        progress.sums[name] = progress.sums.get(name, 0.0) + value
-
-
-def finish_epoch(progress: Progress, problem: Problem, steps: int) -> bool:
-    """Record the epoch; returns whether it is the best so far (the earlier one where two are equal)."""
-    record: dict[str, Any] = {"epoch": len(progress.epochs) + 1}
-    record["losses"] = {name: value / steps for name, value in progress.sums.items()}
-    scores = problem.score()
-    if scores is not None:
-        record["dev"] = scores
-    progress.epochs.append(record)
-    progress.sums = {}
-    if scores is None or (progress.best is not None and scores["score"] <= progress.best["dev"]["score"]):
-        return False
-    progress.best = record
-    return True
-
-
-def describe(record: dict[str, Any]) -> str:
-    parts = [f"{name} {value:.4f}" for name, value in record["losses"].items()]
-    parts += [f"dev {name} {value:.4f}" for name, value in record.get("dev", {}).items()]
-    return f"epoch {record['epoch']}: " + "  ".join(parts)
 
 
 def due(last: float, seconds: float, accelerator: Accelerator) -> bool:

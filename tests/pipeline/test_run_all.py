@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -44,6 +45,24 @@ def test_run_all_on_a_users_own_tables(tmp_path: Path, tables: dict[str, Path], 
     second, again = call()
     assert second.count("finished before") == 7  # embeddings, weights, teacher, and two steps for each genre
     assert again < seconds / 2
+
+    def compare(*arguments: str) -> str:
+        done = subprocess.run(
+            arguments, cwd=ROOT, env={**settings, "NPROC": "1"}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    settings |= {"STUDENT": "{layers: 2, of: pretrained}", "LAYERS": "2"}
+    out = compare("experiments/compare_methods.sh", "books", "label_only", "general", "multi_teacher")
+    rows = re.findall(r"^\| (\S+|\(the teacher\)) \| [\d.]+ \[", (run / "methods/books.md").read_text(), re.MULTILINE)
+    assert rows == ["(the teacher)", "label_only", "general", "multi_teacher"]
+    assert (run / "methods/books.md").read_text() in out
+    settings |= {"STUDENT": "{architecture: text_cnn, filters: 4}"}
+    out = compare("experiments/compare_methods.sh", "films", "vanilla", "tinybert")
+    assert "left out: tinybert" in out and "| vanilla |" in out and "| tinybert |" not in out
+    out = compare("experiments/few_labels.sh", "phones", "0.3")
+    assert all(f"| {name} |" in out for name in ("label_only", "all_domains", "few_labels"))
 
 
 @pytest.mark.packaged_model
