@@ -52,22 +52,25 @@ def main(
             log.info("%s: %d rows", out, count)
 
 
-def lines(path: Path) -> Iterator[str]:
-    """The lines of a file, one at a time; a byte order mark and line ends of either kind are dropped."""
+def lines(path: Path, field: str) -> Iterator[str]:
+    """The lines of a file, one at a time; a byte order mark and line ends of either kind are dropped.
+
+    A row may lack its second text or its label; its line is empty then.
+    """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
             except UnicodeDecodeError:
                 raise InputError(f"{path}, line {number}: is not UTF-8; save the file as UTF-8") from None
-            if not text:
+            if not text and field not in ("text_b", "label"):
                 raise InputError(f"{path}, line {number}: is empty; fill it, or remove this line from every file")
             yield text
 
 
 def check_lengths(files: dict[str, Path]) -> None:
     """Read every file to its end before anything is written."""
-    counts = {path: sum(1 for _ in lines(path)) for path in files.values()}
+    counts = {path: sum(1 for _ in lines(path, field)) for field, path in files.items()}
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{path} has {count}" for path, count in counts.items())
         raise InputError(f"the numbers of lines differ: {found}; line i of each file must belong to row i")
@@ -77,7 +80,7 @@ def check_lengths(files: dict[str, Path]) -> None:
 
 def rows(files: dict[str, Path], fixed: dict[str, str], prefix: str) -> Iterator[Row]:
     """Row i from line i of each file; `fixed` has what is the same in all rows."""
-    for number, values in enumerate(zip(*map(lines, files.values()), strict=True), 1):
+    for number, values in enumerate(zip(*(lines(path, field) for field, path in files.items()), strict=True), 1):
         yield {"guid": f"{prefix}-{number}", **fixed, **dict(zip(files, values, strict=True))}
 
 

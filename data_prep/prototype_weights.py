@@ -51,6 +51,8 @@ def main(
         seed: of the choice of those labels; that of the training, --task.training.seed.
         problem: of the task; in "multi_label" the same set of labels is one class, in "regression" there are none.
     """
+    if fraction != 1 and not domain:
+        raise InputError(f"--fraction {fraction}: name the domain that it is about with --domain")
     if not 0 <= alpha <= 1:
         raise InputError(f"--alpha is {alpha}; it must be from 0 to 1")
     if variant == "released" and alpha != 0.5:

@@ -65,6 +65,10 @@ def check_models(task: Task, method: Method, labels: Labels) -> None:
             check_tokenizers(stage.name, stage.terms, *tokenizers)
     else:
         student = student_config(task.student, teacher, labels)
+    for config, name in ((teacher, task.teacher), (student, str(task.student))):
+        positions = getattr(config, "max_position_embeddings", None)
+        if positions is not None and task.max_length > positions:
+            raise InputError(f"{name} has {positions} positions, task.max_length is {task.max_length}; set it to less")
     for stage in method.stages:
         bind(stage.terms, teacher, student, labels.problem)
 

@@ -47,6 +47,8 @@ def main(
     task.require("train", "dev")
     if (kind == "single" or fraction != 1) and not domain:
         raise InputError(f"--kind {kind} --fraction {fraction}: name the domain with --domain")
+    if domain and kind != "single" and fraction == 1:
+        raise InputError(f"--domain {domain} has no use in --kind {kind} without --fraction; leave it out")
     if domain and domain == exclude_domain:
         raise InputError(f"--exclude_domain {exclude_domain} is --domain too")
     if kind != "meta":
@@ -66,6 +68,8 @@ def main(
     from metakd.training.teacher_kinds import Selection, load_material, mtl_teacher, one_teacher
 
     found_labels, found_domains = names(task.train, task.problem)
+    if not found_labels:
+        raise InputError(f"{task.train}: no row has a label; a teacher needs the column 'label'")
     domains = task.domains or found_domains
     for option, name in (("--domain", domain), ("--exclude_domain", exclude_domain)):
         if name and name not in domains:

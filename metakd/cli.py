@@ -30,12 +30,14 @@ class Parser(ArgumentParser):
             super().error(message, ex)
         unknown = [key for match in UNKNOWN.findall(message) for key in match if key]
         known = {part for action in self._actions for part in action.dest.split(".")} | nested_fields()
-        hints = [nearest(key.split(".")[-1], known) for key in unknown]
+        hints = [nearest(key.split(".")[-1], known - {key.split(".")[-1]}) for key in unknown]
         hints += [nearest(value, re.findall(r"'([^']+)'", choices)) for choices, value in CHOICE.findall(message)]
         for path in map(Path, FILE.findall(message)[-1:]):
             if not path.is_file():
-                siblings = [str(file) for file in path.parent.glob("*.yaml")]
-                hints.append(f": no such file{nearest(str(path), siblings)}")
+                files = [*path.parent.glob("*.yaml"), *Path("experiments").glob("*/*.yaml")]
+                same = [str(file) for file in files if file.stem == path.stem]
+                hint = nearest(same[0], same) if same else nearest(str(path), map(str, files))
+                hints.append(f": no such file{hint}")
         self.exit(fail(message + "".join(dict.fromkeys(hints)) + "\nAll options are explained by --help."))
 
 

@@ -101,7 +101,8 @@ class Training:
 
     Args:
         batch_size: rows per optimizer step, over all processes and micro-batches together.
-        micro_batch_size: most rows per process in one forward pass; smaller saves memory, same result.
+        micro_batch_size: most rows per process in one forward pass; smaller saves memory, and gives
+            the same result where there is no dropout.
         warmup: share of the steps in which the learning rate rises; it then falls linearly to zero.
         weight_decay: of AdamW, on matrices only.
         max_grad_norm: gradients are clipped to this norm.

@@ -57,6 +57,8 @@ class Term:
     def __post_init__(self) -> None:
         if not self.loss and self.feature != "label":
             raise InputError(f"a term on {self.feature} needs a loss")
+        if self.scale <= 0:
+            raise InputError(f"the scale of {self.feature} is {self.scale}; it must be above 0")
         ends = (self.temperature.start, self.temperature.end) if isinstance(self.temperature, Schedule) else ()
         for value in ends or (self.temperature,):
             if not isinstance(value, float | int) or value <= 0:
@@ -133,7 +135,7 @@ class Method:
         teacher_weights: of each teacher in that average, in the order of --teacher; equal by default.
     """
 
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[Stage]
     average: Literal["probabilities", "logits"] = "probabilities"
     teacher_weights: list[float] | None = None
 

@@ -56,8 +56,9 @@ def check_weights(rows: EncodedRows, used: np.ndarray, table: str) -> None:
         used: rows (bool [n]) whose weight is wanted; the others must have none where they have no label to be seen.
     """
     remedy = (
-        "make the table again with data_prep/prototype_weights.py and the same --domain, --fraction and "
-        "--exclude_domain, or use uniform row weights"
+        "make the table again with data_prep/prototype_weights.py and the same --domain, --fraction, --exclude_domain "
+        "and --seed, or use uniform row weights (to a student, an excluded domain is --fraction 0 with rows: "
+        "[unlabelled])"
     )
     if not rows.weighted:
         raise InputError(f"{table} has no weight column; make it with data_prep/prototype_weights.py")

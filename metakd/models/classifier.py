@@ -43,7 +43,8 @@ def load_classifier(name: str, labels: Labels) -> PreTrainedModel:
         if sorted(found.names) != sorted(labels.names) or found.problem != labels.problem:
             kinds = f" ({found.problem} instead of {labels.problem})" if found.problem != labels.problem else ""
             raise InputError(
-                f"{name} classifies {list(found.names)}, wanted are {list(labels.names)}{kinds}; start from an encoder"
+                f"{name} classifies {list(found.names)}, wanted are {list(labels.names)}{kinds}; start "
+                "from an encoder, or name the classes in id2label of its config.json"
             )
     else:
         set_labels(config, labels)

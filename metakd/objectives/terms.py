@@ -72,7 +72,10 @@ def bind(
         if loss not in known:
             kind = f" of a {problem} task" if term.feature in ("logits", "label") else ""
             hint = nearest(loss, known)
-            raise InputError(f"loss {loss!r} does not fit feature {term.feature!r}{kind}; it has {known}{hint}")
+            fitting = "; label_only.yaml and logits_mse.yaml fit every task" if problem != "single_label" else ""
+            raise InputError(
+                f"loss {loss!r} does not fit feature {term.feature!r}{kind}; it has {known}{hint}{fitting}"
+            )
         pairs: Pairs = [(0, 0)] if term.feature == "embedding" else []
         heads = 0
         if term.feature in TOKEN_FEATURES:

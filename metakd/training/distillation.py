@@ -17,6 +17,7 @@ from metakd.config import StudentFromTeacher, Task
 from metakd.data.encoding import EncodedRows, encode
 from metakd.data.tables import LABELLED
 from metakd.errors import InputError
+from metakd.evaluation.metrics import baseline
 from metakd.methods import PRETRAINED, Method, Stage
 from metakd.models import attention
 from metakd.models.classifier import labels_of
@@ -26,6 +27,7 @@ from metakd.objectives.distillation import DistillationObjective
 from metakd.objectives.terms import BoundTerm, needs
 from metakd.training.loop import fit
 from metakd.training.problems import DistillationProblem
+from metakd.training.progress import Progress
 from metakd.training.runtime import seed_everything
 from metakd.training.sources import Sources, Target
 from metakd.training.students import bind_stage, start_student, student_head, trains_classifier
@@ -81,7 +83,22 @@ class Run:
                 problem, self.accelerator, epochs, learning_rate, self.task.training, place / f"training-{stage.name}"
             )
             histories[stage.name] = progress.summary()
+            self.tell_weak(progress)
         return histories, beside
+
+    def tell_weak(self, progress: Progress) -> None:
+        """Warn of a student that a constant prediction would beat."""
+        if self.dev is None or progress.best is None:
+            return
+        score, constant = (
+            progress.best["dev"]["score"],
+            baseline(self.dev.labels, self.dev.domains, self.target.labels.problem),
+        )
+        if score <= constant:
+            log.warning(
+                "NOTE: the student's dev score %.4f does not beat a constant prediction (%.4f); train it longer, or at "
+                "another rate: task.epochs, task.learning_rates", score, constant,
+            )  # fmt: skip
 
     def problem(self, stage: Stage) -> DistillationProblem:
         """A stage as the training loop takes it."""
@@ -146,6 +163,7 @@ def prepare(
         if stage.needs_logits and stage.teacher:
             logits[stage.name] = sources.logits([named[stage.teacher]], from_file=False)
         elif stage.needs_logits:
+            log.info("stage %s: logits from %s", stage.name, logits_file or [teacher.name for teacher in given])
             main = sources.logits(given, from_file=logits_file is not None) if main is None else main
             logits[stage.name] = main
     dev = None

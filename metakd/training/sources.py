@@ -92,7 +92,8 @@ class Sources:
         found = np.flatnonzero(np.any([kinds[kind] for kind in stage.rows], axis=0))
         if not len(found):
             where = f" of domain {self.target.domain}" if self.target.domain else ""
-            raise InputError(f"stage {stage.name}: {self.task.train} has no {' or '.join(stage.rows)} rows{where}")
+            raise InputError(f"stage {stage.name}: {self.task.train} has no {' or '.join(stage.rows)} rows{where}; the "
+                             "method file can name other rows, e.g. [unlabelled]")  # fmt: skip
         if "label" in stage.features and not self.rows.labelled[found].any():
             raise InputError(f"stage {stage.name} learns from labels, but none of its rows has one")
         return found

@@ -217,6 +217,10 @@ def test_kinds_of_teachers(tmp_path: Path, tables: Tables, encoder: Callable[...
     assert (found / "model.safetensors").is_file()
     with pytest.raises(InputError, match=r"--kind single --fraction 1\.0: name the domain"):
         script("experiments/train_teacher.py").main(task=made, out=tmp_path / "x", kind="single")
+    with pytest.raises(InputError, match=r"there are models in its folders \['books', 'films', 'phones'\]"):
+        distill(tmp_path, "x", task=made, method=method("vanilla"), teacher=str(tmp_path / "mtl"))
+    with pytest.raises(InputError, match="--domain books has no use in --kind mix"):
+        script("experiments/train_teacher.py").main(task=made, out=tmp_path / "x", kind="mix", domain="books")
     with pytest.raises(InputError, match="did you mean 'films'"):
         script("experiments/train_teacher.py").main(task=made, out=tmp_path / "x", kind="single", domain="film")
 
@@ -257,6 +261,8 @@ def test_zero_shot_and_few_shot(
     distill(tmp_path, "s2", method=zero, fraction=0.0, **shown)
     assert "shown: 48 rows (unlabelled, other_domains), 32 with label" in caplog.text
 
+    with pytest.raises(InputError, match="name the domain that it is about"):
+        prototypes(table=raw["train"], embeddings=embeddings, out=out, fraction=0.2)
     prototypes(table=raw["train"], embeddings=embeddings, out=out, domain="books", fraction=0.2)
     assert sum(row["weight"] is not None for row in read_rows(out)) == 32 + 4
     train(task=weighted, out=tmp_path / "few", domain="books", fraction=0.2, allow_weak=True)

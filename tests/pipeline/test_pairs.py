@@ -202,9 +202,12 @@ def test_aligned_lines_refuses_bad_files(tmp_path: Path, files: dict[str, Path])
     files["text_b"].write_text("x\ny\n")
     with pytest.raises(InputError, match=r"text_a has 3, \S+text_b has 2, \S+label has 3; line i of each"):
         aligned.main(**arguments)
-    files["text_b"].write_text("x\n \nz\n")
-    with pytest.raises(InputError, match=r"train\.text_b, line 2: is empty"):
+    files["text_b"].write_text("x\n \nz\n")  # a row without a second text
+    whole = files["text_a"].read_text()
+    files["text_a"].write_text("x\n \nz\n")
+    with pytest.raises(InputError, match=r"train\.text_a, line 2: is empty"):
         aligned.main(**arguments)
+    files["text_a"].write_text(whole)
     files["text_b"].write_bytes(b"x\ny\ncaf\xe9\n")
     with pytest.raises(InputError, match=r"train\.text_b, line 3: is not UTF-8"):
         aligned.main(**arguments)

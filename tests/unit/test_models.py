@@ -121,5 +121,8 @@ def test_masked_mean_and_domain_head_by_hand() -> None:
         head.domain_embedding.weight.copy_(torch.tensor([[0.5], [-1.0]]))
         head.dense.weight.fill_(2.0)
         head.dense.bias.fill_(0.1)
+    moved = head.for_domains(["a", "b"], ["b", "new", "a"])
+    assert moved.domain_embedding.weight.flatten().tolist() == [-1.0, -0.25, 0.5]
+    assert torch.equal(moved.dense.weight, head.dense.weight) and head.for_domains(["a"], ["a"]) is head
     found = head(states, torch.tensor([[0, 1, 1, 0]]), torch.tensor([1]))
     torch.testing.assert_close(found, torch.tanh(torch.tensor([[2.0 * (2.0 - 1.0) + 0.1]])))
