@@ -102,9 +102,11 @@ def check_sources(task: Task, stages: list[Stage], teachers: list[str], logits: 
     if logits is not None and not Path(logits).is_file():
         raise InputError(f"--logits: no file {logits!r}; make it with experiments/predict.py --columns logits")
     for stage in stages:
-        if stage.teacher is None and stage.needs_inside and not teachers:
+        if stage.teacher is None and stage.needs_inside and len(teachers) != 1:
             inner = ", ".join(sorted(stage.features - {"logits", "label"}))
-            raise InputError(f"stage {stage.name} matches {inner}; name its teacher with --teacher")
+            raise InputError(
+                f"stage {stage.name} matches {inner}, for which one teacher is needed; --teacher names {len(teachers)}"
+            )
         if stage.teacher is None and stage.needs_logits and not teachers and logits is None:
             raise InputError(
                 f"stage {stage.name} learns from a teacher's logits; name --teacher FOLDER or --logits FILE"

@@ -35,11 +35,6 @@ def start_student(
         check_tokenizer(student, tokenizer, task.max_length, spec)
         return student, tokenizer
     if isinstance(spec, StudentFromTeacher) and spec.of == "teacher":
-        if len(teachers) != 1:
-            raise InputError(
-                f"task.student: cut from the teacher, but there are {len(teachers)}; cut it from the pretrained "
-                f"encoder with --task.student '{{layers: {spec.layers}, of: pretrained}}'"
-            )
         return cut_student(teachers[0].model, spec, labels), teachers[0].tokenizer
     pretrained, tokenizer = load_classifier(task.teacher, labels), load_tokenizer(task.teacher)
     check_tokenizer(pretrained, tokenizer, task.max_length, task.teacher)

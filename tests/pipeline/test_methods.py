@@ -135,7 +135,7 @@ def test_a_file_of_logits_stands_for_the_teacher(
     assert list(logits[0]) != list(logits[1]) and logits[0].keys() == logits[1].keys()
     for guid, row in logits[0].items():
         np.testing.assert_allclose(logits[1][guid], row, rtol=1e-4, atol=1e-5)
-    with pytest.raises(InputError, match=r"stage intermediate matches .*name its teacher with --teacher"):
+    with pytest.raises(InputError, match=r"stage intermediate matches .* one teacher is needed; --teacher names 0"):
         distill(tmp_path, "x", task=made, method=method("tinybert"), logits=str(out), domain="books")
     extra = [*read_rows(tables["train"])][:-1]
     write_rows(tmp_path / "shuffled.tsv", extra)
