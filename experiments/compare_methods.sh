@@ -37,6 +37,8 @@ for method in "${methods[@]}"; do
     printf '\n== %s (%s)\n' "$method" "$(date +%H:%M:%S)"
     student=${STUDENT:-"{layers: 3, of: pretrained}"}
     teacher=(--teacher "$run/teacher")
+    file=$method
+    first=(true)
     case $method in
     label_only) teacher=() ;;
     multi_teacher) # one teacher per domain
@@ -51,14 +53,13 @@ for method in "${methods[@]}"; do
         done
         teacher=(--teacher "[${list%, }]") ;;
     general) # an encoder from unlabelled text; then vanilla KD makes a classifier of it
-        distill "$place/general.encoder" general "$student" --task.unlabelled "$table"
-        student=$place/general.encoder ;;
+        first=(distill "$place/general.encoder" general "$student" --task.unlabelled "$table")
+        student=$place/general.encoder
+        file=vanilla ;;
     esac
-    file=$method
-    [[ $method == general ]] && file=vanilla
-    # 2: this task or student does not fit the method.
     status=0
-    distill "$place/$method" "$file" "$student" "${teacher[@]}" || status=$?
+    "${first[@]}" && distill "$place/$method" "$file" "$student" "${teacher[@]}" || status=$?
+    # 2: this task or student does not fit the method.
     [[ $status -eq 2 ]] && echo "left out: $method" && continue
     [[ $status -eq 0 ]] || exit "$status"
     "${launch[@]}" experiments/evaluate.py --model "$place/$method" --teacher "$run/teacher" --table "$TEST" \
