@@ -23,6 +23,7 @@ from metakd.errors import InputError
 Batch = dict[str, torch.Tensor]
 PROBE = "Naïve CAFÉ-goers don't pay $3.50, do they? 中文 [MASK]\tun\u200bbelievable"
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+BLOCK = 8192  # rows that are looked at together
 ARRAYS = ("lengths", "labels", "labelled", "domains", "weights")  # the columns of EncodedRows
 
 
@@ -91,6 +92,13 @@ class EncodedRows:
         labels[hidden] = 0
         return replace(self, labels=labels, labelled=self.labelled & ~hidden)
 
+    def used_ids(self) -> np.ndarray:
+        """The token ids that occur, and that of padding, each once."""
+        found = [np.array([self.pad_token_id])]
+        for part in self.tokens.select_columns("input_ids").with_format("arrow").iter(batch_size=BLOCK):
+            found.append(np.unique(flat(part["input_ids"])))
+        return np.unique(np.concatenate(found))
+
     def batch(self, rows: np.ndarray) -> Batch:
         """Rows padded to the longest of them.
 
@@ -98,20 +106,23 @@ class EncodedRows:
             input_ids, attention_mask[, token_type_ids], content_mask (no padding, no [CLS]): [B, L];
             label, domain: [B].
         """
-        picked = self.tokens[rows.tolist()]
-        size = (len(rows), int(self.lengths[rows].max()))
-        batch = {name: torch.zeros(size, dtype=torch.long) for name in MODEL_INPUTS if name in picked}
-        batch["input_ids"] += self.pad_token_id
-        batch["attention_mask"] = torch.zeros(size, dtype=torch.long)
-        for i, length in enumerate(self.lengths[rows]):
-            batch["attention_mask"][i, :length] = 1
-            for name in ("input_ids", "token_type_ids"):
-                if name in picked:
-                    batch[name][i, :length] = torch.as_tensor(picked[name][i])
+        picked = self.tokens.with_format("arrow")[rows]
+        lengths = torch.as_tensor(self.lengths[rows])
+        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        batch = {"attention_mask": mask.long()}
+        for name, padding in (("input_ids", self.pad_token_id), ("token_type_ids", 0)):
+            if name in picked.column_names:
+                batch[name] = torch.full(mask.shape, padding)
+                batch[name][mask] = torch.from_numpy(flat(picked[name]))
         batch["content_mask"] = batch["attention_mask"] * (batch["input_ids"] != self.cls_token_id)
         batch["label"] = torch.as_tensor(self.labels[rows])
         batch["domain"] = torch.as_tensor(self.domains[rows])
         return batch
+
+
+def flat(column: Any) -> np.ndarray:
+    """The numbers of an Arrow column of lists, one list after the other, as int64."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
 
 
 def encode(

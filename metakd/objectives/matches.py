@@ -7,6 +7,7 @@ length of the batch.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,8 @@ from metakd.objectives.losses import divergence
 
 def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Mean squared difference over a row's tokens and dimensions: [B, L, D] -> [B] (TinyBERT, equation 8)."""
-    return token_mean((student.float() - teacher.float()).square().mean(-1), mask)
+    tokens = mask.sum(-1).clamp(min=1)
+    return squared_distance(student, teacher, mask.unsqueeze(-1)) / (tokens * student.shape[-1])
 
 
 def hidden_cosine(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -66,17 +68,15 @@ def attention_score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tenso
     """
     # What is attended is the same for all heads.
     seen = attended(student[:, :1]) & attended(teacher[:, :1]) & mask.bool()[:, None, :, None]
-    student, teacher = match_heads(student.float(), teacher.float())
-    difference = torch.where(seen, student - teacher, 0.0)
-    return difference.square().sum((1, 2, 3)) / (seen.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
+    student, teacher = match_heads(student, teacher)
+    return squared_distance(student, teacher, seen) / (seen.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
 
 
 def attention_probability_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Mean squared difference of softmax(scores) over heads and pairs of tokens: [B, H, L, L] -> [B]."""
     student, teacher = match_heads(student.float().softmax(-1), teacher.float().softmax(-1))
-    pairs = (mask[:, None, :, None] * mask[:, None, None, :]).bool()
-    difference = torch.where(pairs, student - teacher, 0.0)
-    return difference.square().sum((1, 2, 3)) / (pairs.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
+    pairs = mask[:, None, :, None] * mask[:, None, None, :]
+    return squared_distance(student, teacher, pairs) / (pairs.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
 
 
 def attention_cross_entropy(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -143,7 +143,37 @@ def match_heads(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Average both over their heads if the head counts differ: [B, H, L, L] -> [B, 1, L, L]."""
     if student.shape[1] == teacher.shape[1]:
         return student, teacher
-    return student.mean(1, keepdim=True), teacher.mean(1, keepdim=True)
+    lowest = torch.finfo(torch.float32).min  # of which the sum over heads is not finite
+    means = [values.float().mean(1, keepdim=True).clamp(min=lowest) for values in (student, teacher)]
+    return means[0], means[1]
+
+
+class _SquaredDistance(torch.autograd.Function):
+    """Attention scores of a layer are the largest tensors of a step, so this goes over them as rarely as it can."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, keep: Tensor) -> Tensor:
+        # Finite: what is not attended holds the lowest number. Operands of one dtype are what is fast on a CPU.
+        difference = student.float().sub(teacher.float()).mul_(keep.float())
+        ctx.save_for_backward(difference.to(student.dtype))
+        return torch.linalg.vector_norm(difference.flatten(1), dim=1).square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (difference,) = ctx.saved_tensors
+        factor = (2 * gradient).to(difference.dtype).view(-1, *[1] * (difference.ndim - 1))
+        return difference * factor, None, None
+
+
+def squared_distance(student: Tensor, teacher: Tensor, keep: Tensor) -> Tensor:
+    """Sum over a row's elements of (student - teacher)^2 where `keep` is not 0: 2 x [B, ...] -> [B], in fp32.
+
+    The teacher gets no gradient.
+
+    Args:
+        keep: [B, ...], with 1 where it is the same for all of a dimension.
+    """
+    return _SquaredDistance.apply(student, teacher, keep)
 
 
 def products(a: Tensor, b: Tensor) -> Tensor:

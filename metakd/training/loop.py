@@ -29,6 +29,7 @@ from metakd.data.encoding import EncodedRows
 from metakd.training import checkpoints
 from metakd.training.progress import Progress, best_file, describe, finish_epoch, record_step
 from metakd.training.runtime import seed_everything
+from metakd.training.tuning import tuned
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
@@ -83,6 +84,20 @@ def fit(
     Args:
         folder: for the checkpoint and the best weights, needed until the result is saved.
     """
+    problem.objective.to(accelerator.device)
+    with tuned(problem.objective, problem.rows, accelerator.device):
+        return run_epochs(problem, accelerator, epochs, learning_rate, training, folder)
+
+
+def run_epochs(
+    problem: Problem,
+    accelerator: Accelerator,
+    epochs: int,
+    learning_rate: float,
+    training: Training,
+    folder: Path,
+) -> Progress:
+    """What `fit` does, with a module in the form in which it is trained."""
     optimizer: Any = torch.optim.AdamW(
         parameter_groups(problem.objective, training.weight_decay),
         lr=learning_rate,

@@ -14,6 +14,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
 
 from metakd.steps import Processes
+from metakd.training.tuning import keep_freed_memory
 
 
 def start(precision: str = "auto") -> Accelerator:
@@ -22,6 +23,7 @@ def start(precision: str = "auto") -> Accelerator:
     Args:
         precision: "auto" (bf16 where the machine computes in it natively), "fp32" or "bf16".
     """
+    keep_freed_memory()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
