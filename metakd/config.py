@@ -109,6 +109,8 @@ class Training:
         seed: of the order of rows, dropout, fresh weights and false domain labels.
         precision: "auto" is bf16 where the machine computes in it natively, else fp32.
         checkpoint_seconds: seconds between two checkpoints, from which a killed run goes on.
+        teacher_cache_gb: most disk space, in GB, for what a stage on a CPU matches of its teacher's inside; above it
+            the teacher runs in every step.
     """
 
     batch_size: int = 32
@@ -119,6 +121,7 @@ class Training:
     seed: int = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_seconds: float = 60.0
+    teacher_cache_gb: float = 8.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.micro_batch_size is not None and self.micro_batch_size < 1):
@@ -187,7 +190,7 @@ class Task:
     def settings(self, *stages: str) -> dict[str, Any]:
         """What a model trained in these stages depends on, beside the content of its inputs."""
         training = asdict(self.training)
-        del training["checkpoint_seconds"]
+        del training["checkpoint_seconds"], training["teacher_cache_gb"]
         found: dict[str, Any] = {name: getattr(self, name) for name in ("problem", "labels", "domains", "max_length")}
         for name in ("epochs", "learning_rates"):
             found[name] = {stage: value for stage, value in getattr(self, name).items() if stage in stages}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from metakd.training.progress import Progress
 from metakd.training.runtime import seed_everything
 from metakd.training.sources import Sources, Target
 from metakd.training.students import bind_stage, start_student, student_head, trains_classifier
+from metakd.training.teacher_cache import cache_teacher
 from metakd.training.teacher_outputs import TeacherViews
 from metakd.training.teachers import Teacher, load_teacher
 
@@ -75,14 +77,16 @@ class Run:
         histories: dict[str, Any] = {}
         beside: dict[str, nn.Module | None] = {"domain_head": self.head}
         for stage in self.stages:
-            problem = self.problem(stage)
-            beside[f"projections-{stage.name}"] = problem.projections
             epochs = self.task.epochs.get(stage.name, stage.epochs)
+            problem = self.problem(stage, epochs, place / f"teacher-{stage.name}")
+            beside[f"projections-{stage.name}"] = problem.projections
             learning_rate = self.task.learning_rates.get(stage.name, stage.learning_rate)
             progress = fit(
                 problem, self.accelerator, epochs, learning_rate, self.task.training, place / f"training-{stage.name}"
             )
             histories[stage.name] = progress.summary()
+            if self.accelerator.is_main_process:  # `fit` has waited for all processes
+                shutil.rmtree(place / f"teacher-{stage.name}", ignore_errors=True)
             self.tell_weak(progress)
         return histories, beside
 
@@ -100,8 +104,12 @@ class Run:
                 "another rate: task.epochs, task.learning_rates", score, constant,
             )  # fmt: skip
 
-    def problem(self, stage: Stage) -> DistillationProblem:
-        """A stage as the training loop takes it."""
+    def problem(self, stage: Stage, epochs: int, cache: Path) -> DistillationProblem:
+        """A stage as the training loop takes it.
+
+        Args:
+            cache: folder for what the teacher shows of its inside.
+        """
         terms, teacher = self.bound[stage.name], self.teachers[stage.name]
         need = needs(terms)[0]
         # Fresh projections are the same in a run that goes on, and in a stage that runs alone.
@@ -115,7 +123,12 @@ class Run:
             self.accelerator.print(f"teacher layers by student layer:\n{table}")
         log.info("shown: %d rows (%s), %d with label", len(rows), ", ".join(stage.rows), rows.labelled.sum())
         weights = self.sources.weights(stage, logits)
-        views = TeacherViews(None if logits is None else logits[chosen], teacher, need)
+        kept = None
+        # An accelerator computes faster than a disk delivers, and a single epoch would not read what it has written.
+        if teacher is not None and epochs > 1 and self.accelerator.device.type == "cpu":
+            limit = self.task.training.teacher_cache_gb * 1e9
+            kept = cache_teacher(cache, teacher, rows, need, limit, self.accelerator)
+        views = TeacherViews(None if logits is None else logits[chosen], teacher, need, kept)
         dev = self.dev if stage.select == "dev" else None
         return DistillationProblem(objective, stage, rows, dev, weights, views, self.target.labels, self.accelerator)
 

@@ -76,6 +76,23 @@ def load_for_inference(folder: Path, max_length: int | None, accelerator: Accele
     return Loaded(model, tokenizer, labels, length)
 
 
+def batches_over(
+    rows: EncodedRows, accelerator: Accelerator, label: str, done: np.ndarray | None = None
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """This process's share of the rows as (row numbers, batch on the device).
+
+    Args:
+        label: of the progress bar.
+        done: rows [n] that are left out; batches stay the same, so that values do not depend on it.
+    """
+    batches = plan_inference(rows.lengths, BATCH_SIZE, accelerator.process_index, accelerator.num_processes)
+    if done is not None:
+        batches = [chosen for chosen in batches if not done[chosen].all()]
+    quiet = not accelerator.is_main_process
+    for chosen in tqdm(batches, label, leave=False, disable=quiet or None, mininterval=1.0):
+        yield chosen, to_device(rows.batch(chosen), accelerator.device)
+
+
 @torch.no_grad()
 def run_over(
     rows: EncodedRows,
@@ -89,18 +106,13 @@ def run_over(
 
     Args:
         compute: from a batch on the device to values.
-        label: of the progress bar.
-        done: rows [n] that need no computing; batches stay the same, so that values do not depend on it.
+        label, done: see `batches_over`.
     """
     training = model.training
     model.eval()
-    batches = plan_inference(rows.lengths, BATCH_SIZE, accelerator.process_index, accelerator.num_processes)
-    if done is not None:
-        batches = [chosen for chosen in batches if not done[chosen].all()]
-    quiet = not accelerator.is_main_process
-    for chosen in tqdm(batches, label, leave=False, disable=quiet or None, mininterval=1.0):
+    for chosen, batch in batches_over(rows, accelerator, label, done):
         with accelerator.autocast():
-            values = compute(to_device(rows.batch(chosen), accelerator.device))
+            values = compute(batch)
         yield chosen, values.float().cpu().numpy()
     model.train(training)
 

@@ -21,6 +21,7 @@ from metakd.models.views import Need, Views, view
 from metakd.steps import Step
 from metakd.training.inference import fill_store, logits_by
 from metakd.training.runtime import Together
+from metakd.training.teacher_cache import TeacherCache
 from metakd.training.teachers import Teacher, average_logits
 
 
@@ -93,16 +94,19 @@ def cached_logits(place: Path, teacher: Teacher, table: Table, max_length: int, 
 
 
 class TeacherViews:
-    """A frozen teacher's views of a batch: logits by row number, inner features from a forward pass.
+    """A frozen teacher's views of a batch: logits by row number, its inside from a cache or a forward pass.
 
     Args:
         logits: [n, C] in the student's label order; None where no term needs them.
-        teacher: runs only if something else than logits is needed.
+        teacher: runs only if its inside is needed and not cached.
         need: what is needed of its inside.
+        cache: its inside, or None.
     """
 
-    def __init__(self, logits: np.ndarray | None, teacher: Teacher | None, need: Need) -> None:
-        self.logits, self.teacher, self.need = logits, teacher, need
+    def __init__(
+        self, logits: np.ndarray | None, teacher: Teacher | None, need: Need, cache: TeacherCache | None = None
+    ) -> None:
+        self.logits, self.teacher, self.need, self.cache = logits, teacher, need, cache
 
     @torch.no_grad()
     def __call__(self, rows: np.ndarray, batch: Batch) -> Views:
@@ -112,6 +116,7 @@ class TeacherViews:
             logits = torch.as_tensor(self.logits[rows], device=batch["label"].device)
         if self.need == Need():
             return Views(logits)
+        if self.cache is not None:
+            return replace(self.cache.read(rows), logits=logits)
         assert self.teacher is not None
-        views = view(self.teacher.model, batch, self.need, self.teacher.head)
-        return replace(views, logits=logits)
+        return replace(view(self.teacher.model, batch, self.need, self.teacher.head), logits=logits)
