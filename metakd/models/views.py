@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from metakd.data.encoding import Batch, model_inputs
 from metakd.models import attention
 from metakd.models.domain_head import DomainHead
+from metakd.models.first_token import first_token_only
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ def view(model: PreTrainedModel, batch: Batch, need: Need, head: DomainHead | No
         head: the network's domain head; needed for the transferable feature.
     """
     states = bool(need.hidden) or need.transferable
+    if need == Need():
+        with first_token_only(model):
+            return Views(model(**model_inputs(batch)).logits)
     with attention.capture(need.attention, need.projected) as seen:
         output = model(**model_inputs(batch), output_hidden_states=states)
     feature = None

@@ -12,11 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 
-def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> None:
-    """Write weights, optimizer state and `progress` (JSON) at once; a kill leaves the old file or the new one."""
+def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, progress: dict[str, Any]) -> None:
+    """Write weights, optimizer state and `progress` (JSON) at once; a kill leaves the old file or the new one.
+
+    Args:
+        optimizer: None once no step is left, for it holds twice as much as the weights.
+    """
     tensors = {f"module.{name}": tensor for name, tensor in unique_tensors(module).items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
-    for parameter, state in optimizer.state.items():
+    for parameter, state in optimizer.state.items() if optimizer else ():
         for key, value in state.items():
             tensors[f"optimizer.{names[parameter]}|{key}"] = torch.as_tensor(value)
     write(path, tensors, {"progress": json.dumps(progress)})

@@ -14,13 +14,14 @@ from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.data.batches import plan_inference
-from metakd.data.encoding import Batch, EncodedRows, encode, load_tokenizer, model_inputs
+from metakd.data.encoding import Batch, EncodedRows, encode, load_tokenizer
 from metakd.data.labels import Labels
 from metakd.data.row_store import RowStore, create
 from metakd.data.tables import UNLABELLED
 from metakd.errors import InputError
 from metakd.models.classifier import check_tokenizer, is_classifier, labels_of, load_classifier, load_config
 from metakd.models.folders import load_info
+from metakd.models.views import Need, view
 
 BATCH_SIZE = 64
 
@@ -119,7 +120,13 @@ def run_over(
 
 def logits_by(model: PreTrainedModel) -> Callable[[Batch], Tensor]:
     """From a batch to the model's logits [B, C]."""
-    return lambda batch: model(**model_inputs(batch)).logits
+
+    def compute(batch: Batch) -> Tensor:
+        logits = view(model, batch, Need()).logits
+        assert logits is not None
+        return logits
+
+    return compute
 
 
 def logits_of(

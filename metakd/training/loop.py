@@ -126,13 +126,14 @@ def run_epochs(
                 bar.update()
                 bar.set_postfix(epoch=epoch + 1, loss=f"{progress.losses[-1]:.4f}")
                 if progress.step % per_epoch and due(saved, training.checkpoint_seconds, accelerator):
-                    save(folder, objective, optimizer, progress, accelerator)
+                    save(folder, objective, optimizer.optimizer, progress, accelerator)
                     saved = time.monotonic()
             if finish_epoch(progress, problem.score(), per_epoch) and accelerator.is_main_process:
                 checkpoints.write(best_file(folder, progress), checkpoints.unique_tensors(objective))
             log.info("%s", describe(progress.epochs[-1]))
-            if progress.step == total or due(saved, training.checkpoint_seconds, accelerator):
-                save(folder, objective, optimizer, progress, accelerator)
+            finished = progress.step == total
+            if finished or due(saved, training.checkpoint_seconds, accelerator):
+                save(folder, objective, None if finished else optimizer.optimizer, progress, accelerator)
                 saved = time.monotonic()
     accelerator.wait_for_everyone()
     if progress.best is not None:
@@ -211,10 +212,16 @@ def due(last: float, seconds: float, accelerator: Accelerator) -> bool:
     return bool(broadcast(answer).item())
 
 
-def save(folder: Path, objective: nn.Module, optimizer: Any, progress: Progress, accelerator: Accelerator) -> None:
+def save(
+    folder: Path,
+    objective: nn.Module,
+    optimizer: torch.optim.Optimizer | None,
+    progress: Progress,
+    accelerator: Accelerator,
+) -> None:
     if not accelerator.is_main_process:
         return
-    checkpoints.save(folder / CHECKPOINT, objective, optimizer.optimizer, asdict(progress))
+    checkpoints.save(folder / CHECKPOINT, objective, optimizer, asdict(progress))
     for old in folder.glob("best-*.safetensors"):  # no checkpoint names them any more
         if progress.best is None or old != best_file(folder, progress):
             old.unlink()
