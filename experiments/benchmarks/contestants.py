@@ -156,7 +156,7 @@ def set_attention(shown: bool, *models: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def stage_loss(student: PreTrainedModel, teacher: PreTrainedModel, rows: EncodedRows, stage: Stage) -> float:
-    """Mean loss of a stage over the rows, in fp32 and without dropout: what a student has learned, whoever taught it."""
+    """Mean loss of a stage over the rows, in fp32 and without dropout, whoever taught the student."""
     terms = bind(stage.terms, teacher.config, student.config, "single_label")
     need, own = needs(terms)
     for model in (student, teacher):

@@ -20,12 +20,12 @@ LENGTHS = {
     "short": [4, 12, 16, 19, 22, 25, 28, 31, 35, 41, 64],
 }
 MAX_LENGTH = {"long": 128, "short": 64}
-WORDS = (
-    "good bad fine great poor awful book film story plot read watch buy phone screen time people way day man thing "
-    "woman life child world school state family student group country problem hand part place case week company "
-    "system program question work government number night point home water room mother area money fact month lot "
-    "right study job word business issue side kind head house service friend father power hour game line end member"
-).split()
+SENTENCE = """\
+good bad fine great poor awful book film story plot read watch buy phone screen time people way day man thing
+woman life child world school state family student group country problem hand part place case week company
+system program question work government number night point home water room mother area money fact month lot
+right study job word business issue side kind head house service friend father power hour game line end member"""
+WORDS = SENTENCE.split()
 
 
 def generated(path: Path, kind: str, count: int, domains: tuple[str, ...] = ("one", "two"), seed: int = 0) -> None:
@@ -35,7 +35,7 @@ def generated(path: Path, kind: str, count: int, domains: tuple[str, ...] = ("on
     for i in range(count):
         tokens = int(np.interp(generator.random(), np.linspace(0, 1, 11), LENGTHS[kind]))
         label = generator.choice(["negative", "positive"])
-        words = generator.choices(WORDS, k=max(1, tokens - 3)) + ["great" if label == "positive" else "awful"]
+        words = [*generator.choices(WORDS, k=max(1, tokens - 3)), "great" if label == "positive" else "awful"]
         rows.append({"guid": str(i), "text_a": " ".join(words), "text_b": "", "label": label,
                      "domain": domains[i % len(domains)], "weight": generator.random()})  # fmt: skip
     write_rows(path, rows)

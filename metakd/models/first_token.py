@@ -27,7 +27,7 @@ def first_token_only(model: PreTrainedModel) -> Iterator[None]:
         yield
         return
     last = model.get_submodule(f"{layer_prefix(model)}{model.config.num_hidden_layers - 1}.attention")
-    last.forward = partial(first_token_attention, last)  # type: ignore[method-assign]
+    last.forward = partial(first_token_attention, last)
     try:
         yield
     finally:

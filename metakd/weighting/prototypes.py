@@ -6,10 +6,12 @@ rows; both read blocks, so memory does not grow with the table.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from metakd.errors import InputError
 
@@ -47,51 +49,48 @@ def prototype_scores(
     if variant == "released":
         labels, alpha = np.zeros_like(labels), 0.5
     prototypes, present = centroids(embeddings, labels, domains)
-    if variant == "released":
-        others = np.stack([np.delete(prototypes[:, 0], k, axis=0).mean(0) for k in range(len(prototypes))])
-        others = unit(others)
     directions = unit(prototypes)
+    counts = present.sum(0)  # domains that have the class [C]
+    if variant == "released":
+        others = [np.delete(prototypes[:, 0], k, axis=0).mean(0) for k in range(len(prototypes))]
+        elsewhere, group = unit(np.stack(others)), domains
+    else:
+        # A mean of cosines is the cosine to a sum of directions: one product, however many domains there are.
+        elsewhere, group = (directions * present[..., None]).sum(0), labels
+    cells = domains * prototypes.shape[1] + labels
+    columns = np.concatenate([directions.reshape(-1, embeddings.shape[1]), elsewhere]).T
     scores = np.empty(len(labels))
     for rows, block in blocks(embeddings):
-        vectors = unit(block)
-        own = np.einsum("nd,nd->n", vectors, directions[domains[rows], labels[rows]])
-        if variant == "released":
-            elsewhere, weight = (
-                np.einsum("nd,nd->n", vectors, others[domains[rows]]),
-                np.full(len(own), alpha),
-            )
-        else:
-            elsewhere, counts = _mean_of_other_domains(vectors, labels[rows], domains[rows], directions, present)
-            weight = np.where(counts > 0, alpha, 1.0)
-        scores[rows] = weight * own + (1 - weight) * elsewhere
+        lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
+        products = block @ columns.astype(block.dtype)
+        cosines = products / np.where(lengths > 0, lengths, 1)[:, None]
+        each = np.arange(len(block))
+        own, other = cosines[each, cells[rows]], cosines[each, len(prototypes) * prototypes.shape[1] + group[rows]]
+        weight = np.full(len(block), alpha)
+        if variant == "paper":
+            left = counts[labels[rows]] - 1
+            other = (other - own) / np.maximum(left, 1)
+            weight[left < 1] = 1.0
+        scores[rows] = weight * own + (1 - weight) * other
     return np.where(seen, np.clip(scores, 0.0, 1.0), np.nan)
 
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean embedding per domain and class [K, C, D] in float64, and which of them have rows [K, C]."""
     shape = (int(domains.max()) + 1, int(labels.max()) + 1)
-    unseen = shape[0] * shape[1]  # a cell of its own for rows of domain -1
-    cells = np.where(domains >= 0, domains * shape[1] + labels, unseen)
-    sums = np.zeros((unseen + 1, embeddings.shape[1]))
+    cells = np.where(domains >= 0, domains * shape[1] + labels, shape[0] * shape[1])  # unseen rows: the last
+    sums = np.zeros((shape[0] * shape[1] + 1, embeddings.shape[1]))
     for rows, block in blocks(embeddings):
-        for cell in np.unique(cells[rows]):
-            sums[cell] += block[cells[rows] == cell].sum(0, dtype=np.float64)
-    counts = np.bincount(cells, minlength=len(sums))
-    means = sums / np.maximum(counts, 1)[:, None]
-    return means[:unseen].reshape(*shape, -1), (counts[:unseen] > 0).reshape(shape)
-
-
-def _mean_of_other_domains(
-    vectors: np.ndarray, labels: np.ndarray, domains: np.ndarray, directions: np.ndarray, present: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean cosine to the class prototypes of the other domains [n], and how many of those there are [n]."""
-    total, counts = np.zeros(len(vectors)), np.zeros(len(vectors))
-    for k in range(len(directions)):
-        cosines = np.einsum("nd,nd->n", vectors, directions[k, labels])
-        counted = (domains != k) & present[k, labels]
-        total += np.where(counted, cosines, 0.0)
-        counts += counted
-    return total / np.maximum(counts, 1), counts
+        each = np.arange(len(block))
+        of_cell = csr_array((np.ones(len(block), block.dtype), (cells[rows], each)), (len(sums), len(block)))
+        found = of_cell @ block
+        if not np.isfinite(found).all():
+            wrong = rows.start + int(np.flatnonzero(~np.isfinite(block).all(1))[0]) + 1
+            raise InputError(f"the embedding of row {wrong} is not finite; extract the embeddings again")
+        sums += found
+    counts = np.bincount(cells, minlength=len(sums))[:-1]
+    means = sums[:-1] / np.maximum(counts, 1)[:, None]
+    return means.reshape(*shape, -1), (counts > 0).reshape(shape)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -101,10 +100,14 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def blocks(embeddings: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Embeddings a few at a time; what is memory-mapped is read from its file, for a mapped page counts as memory."""
+    # The base of a whole mapped file is the map; that of a part of it, which starts elsewhere, is an array.
+    mapped = embeddings if isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap) else None
     for start in range(0, len(embeddings), BLOCK):
-        rows = slice(start, start + BLOCK)
-        block = np.asarray(embeddings[rows], dtype=np.float64)
-        if not np.isfinite(block).all():
-            wrong = start + int(np.flatnonzero(~np.isfinite(block).all(1))[0]) + 1
-            raise InputError(f"the embedding of row {wrong} is not finite; extract the embeddings again")
-        yield rows, block
+        rows = slice(start, min(start + BLOCK, len(embeddings)))
+        if mapped is None:
+            yield rows, np.asarray(embeddings[rows])
+            continue
+        shape = (rows.stop - start, mapped.shape[1])
+        offset = mapped.offset + start * shape[1] * mapped.itemsize
+        yield rows, np.fromfile(mapped.filename, mapped.dtype, shape[0] * shape[1], offset=offset).reshape(shape)
