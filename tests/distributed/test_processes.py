@@ -165,7 +165,7 @@ def step_of(checkpoint: Path) -> int:
     try:
         with safe_open(checkpoint, "pt") as file:
             return json.loads(file.metadata()["progress"])["step"]
-    except (FileNotFoundError, OSError):
+    except (OSError, RuntimeError):  # not there yet, or replaced while safetensors, which opens it twice, was reading
         return 0
 
 
