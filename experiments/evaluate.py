@@ -50,9 +50,9 @@ def main(
         raise InputError(f"--domain {domain}: {table} has {domains}{nearest(domain, domains)}")
     accelerator = start()
     result: dict[str, Any] = {"table": str(table), "domain": domain}
-    result["model"], labels, logits = score(model, table, domain, max_length, accelerator)
+    result["model"], labels, logits = score(model, table, domains, domain, max_length, accelerator)
     if teacher is not None:
-        result["teacher"], theirs, expected = score(teacher, table, domain, max_length, accelerator)
+        result["teacher"], theirs, expected = score(teacher, table, domains, domain, max_length, accelerator)
         expected = expected[:, label_order(theirs.names, labels.names, str(teacher))]
         result["agreement"] = agreement(labels.predicted(logits), labels.predicted(expected), labels.problem)
     with step.workspace(Together(accelerator)) as file:
@@ -65,15 +65,13 @@ def main(
 
 
 def score(
-    model: Path, table: Path, domain: str, max_length: int | None, accelerator: Any
+    model: Path, table: Path, domains: list[str], domain: str, max_length: int | None, accelerator: Any
 ) -> tuple[dict[str, Any], Labels, np.ndarray]:
     """The scores of one model, its labels, and its logits [n, C]."""
-    from metakd.data.tables import names
     from metakd.evaluation.metrics import scores_by_domain
     from metakd.training.inference import load_for_inference, logits_of
 
     loaded = load_for_inference(model, max_length, accelerator)
-    domains = names(table, loaded.labels.problem)[1]
     rows = loaded.encode(table, domains)
     if domain:
         rows = rows.of_domain(domains.index(domain))

@@ -95,7 +95,9 @@ def attention_with_scores(
         if active.calls in active.of_projected:
             active.projected[active.calls] = (query, key, value)
     wanted = active is not None and active.calls in active.of_scores
-    if not wanted and (dropout == 0 or query.device.type != "cpu"):
+    causal = attention_mask is None and getattr(module, "is_causal", True)
+    special = causal or query.shape[1] != key.shape[1] or options.get("position_bias") is not None
+    if not wanted and (dropout == 0 or query.device.type != "cpu" or special):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )

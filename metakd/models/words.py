@@ -22,16 +22,12 @@ class UsedWords(nn.Module):
         used: ids of the words that occur in the training rows, padding included.
     """
 
-    table: Tensor
-    number: Tensor
-
     def __init__(self, table: nn.Embedding, used: Tensor) -> None:
         super().__init__()
         number = torch.full((table.num_embeddings,), -1, device=used.device)
         number[used] = torch.arange(len(used), device=used.device)
-        # Neither belongs into a checkpoint: both are what they were before the training.
-        self.register_buffer("table", table.weight.detach(), persistent=False)
-        self.register_buffer("number", number, persistent=False)
+        # No buffers: they never change, so they belong into no checkpoint, and processes need not exchange them.
+        self.table, self.number = table.weight.detach(), number
         self.weight = nn.Parameter(table.weight.detach()[used])
         self.padding_idx = None if table.padding_idx is None else int(number[table.padding_idx])
 

@@ -49,6 +49,7 @@ class Run:
         bound: terms by stage name.
         teachers: whose inside a stage matches, by stage name; None where it matches logits or labels alone.
         logits: what a stage matches of the teachers' logits, [n, C] over all rows, by stage name, or None.
+        weights: of each of a stage's rows [n], by stage name.
         sources: the rows.
         dev: what epochs are compared on, or None.
         head: the student's domain head, or None.
@@ -63,6 +64,7 @@ class Run:
     bound: dict[str, list[BoundTerm]]
     teachers: dict[str, Teacher | None]
     logits: dict[str, np.ndarray | None]
+    weights: dict[str, np.ndarray]
     sources: Sources
     dev: EncodedRows | None
     head: DomainHead | None
@@ -122,7 +124,6 @@ class Run:
         if table := layer_table(terms, self.student.config.num_hidden_layers):
             self.accelerator.print(f"teacher layers by student layer:\n{table}")
         log.info("shown: %d rows (%s), %d with label", len(rows), ", ".join(stage.rows), rows.labelled.sum())
-        weights = self.sources.weights(stage, logits)
         kept = None
         # An accelerator computes faster than a disk delivers, and a single epoch would not read what it has written.
         if teacher is not None and epochs > 1 and self.accelerator.device.type == "cpu":
@@ -130,6 +131,7 @@ class Run:
             kept = cache_teacher(cache, teacher, rows, need, limit, self.accelerator)
         views = TeacherViews(None if logits is None else logits[chosen], teacher, need, kept)
         dev = self.dev if stage.select == "dev" else None
+        weights = self.weights[stage.name]
         return DistillationProblem(objective, stage, rows, dev, weights, views, self.target.labels, self.accelerator)
 
 
@@ -187,13 +189,13 @@ def prepare(
         dev = dev.of_domain(sources.own) if sources.own is not None else dev
         if not len(dev):
             raise InputError(f"{task.dev} has no row of domain {target.domain!r}")
-    for stage in stages:  # before the first is trained
-        sources.weights(stage, logits[stage.name])
+    weights = {stage.name: sources.weights(stage, logits[stage.name]) for stage in stages}
     seed_everything(task.training.seed)
     heads = [t.head for t in inside.values() if t is not None and t.head is not None]
     head = student_head(heads[0], student, task.student, target.domains) if heads else None
     return Run(
-        task, method, stages, target, student, tokenizer, bound, inside, logits, sources, dev, head, accelerator
+        task, method, stages, target, student, tokenizer, bound, inside, logits, weights, sources, dev, head,
+        accelerator,
     )  # fmt: skip
 
 

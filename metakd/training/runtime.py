@@ -13,8 +13,9 @@ import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
 
+from metakd.errors import InputError
 from metakd.steps import Processes
-from metakd.training.tuning import keep_freed_memory
+from metakd.training.tuning import keep_freed_memory, share_cores
 
 
 def start(precision: str = "auto") -> Accelerator:
@@ -22,8 +23,16 @@ def start(precision: str = "auto") -> Accelerator:
 
     Args:
         precision: "auto" (bf16 where the machine computes in it natively), "fp32" or "bf16".
+
+    Raises:
+        InputError: Accelerate is asked for sharded training.
     """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        raise InputError(
+            "sharded training (FSDP) is not supported: checkpoints hold whole weights; run under torchrun alone"
+        )
     keep_freed_memory()
+    share_cores()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic

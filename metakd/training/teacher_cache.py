@@ -17,6 +17,7 @@ from metakd import manifests
 from metakd.data.encoding import EncodedRows
 from metakd.models.views import Need, Views, view
 from metakd.training.inference import batches_over, to_device
+from metakd.training.runtime import Together
 from metakd.training.teachers import Teacher
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,8 @@ def cache_teacher(
         sample = view(teacher.model, to_device(rows.batch(np.array([0])), accelerator.device), need, teacher.head)
     cache = TeacherCache(folder, rows.lengths, sample)
     folder.mkdir(parents=True, exist_ok=True)
-    if cache.bytes > min(limit, shutil.disk_usage(folder).free / 2):
+    # The main process decides: what is free may look different to another in a moment.
+    if not Together(accelerator).agree(cache.bytes <= min(limit, shutil.disk_usage(folder).free / 2)):
         log.info("the teacher runs in every step: its views of %d rows would take %.1f GB (training.teacher_cache_gb)",
                  len(rows), cache.bytes / 1e9)  # fmt: skip
         return None

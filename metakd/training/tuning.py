@@ -31,6 +31,17 @@ def tuned(module: nn.Module, rows: EncodedRows, device: torch.device) -> Iterato
         yield
 
 
+def share_cores() -> None:
+    """Give each process under torchrun its share of the cores, where torchrun's own default would be one thread.
+
+    More threads than cores are far slower than one each. Another OMP_NUM_THREADS than 1 is left as it is.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // processes))
+
+
 def keep_freed_memory() -> None:
     """Let glibc reuse the memory of a step's tensors in the next one.
 

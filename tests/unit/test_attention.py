@@ -51,3 +51,23 @@ def test_nothing_is_collected_that_nobody_asked_for(family: str) -> None:
     attention.enable(model)
     found = view(model, batch(family), Need())
     assert (found.hidden, found.attention, found.transferable) == ({}, {}, None)
+
+
+def test_attention_with_dropout_is_the_fused_one_on_average() -> None:
+    """On a CPU dropout makes the attention ours; over many masks its mean is what there is without dropout."""
+    torch.manual_seed(0)
+    layer = torch.nn.Identity()
+    layer.is_causal = False
+    query, key, value = (torch.randn(2, 2, 5, 8) for _ in range(3))
+    mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+    mask[1, :, :, 3:] = False
+    for mask_or_none in (mask, None):
+        whole, _ = attention.attention_with_scores(layer, query, key, value, mask_or_none)
+        drawn = torch.stack(
+            [
+                attention.attention_with_scores(layer, query, key, value, mask_or_none, dropout=0.2)[0]
+                for _ in range(4000)
+            ]
+        )
+        assert drawn.std(0).min() > 0
+        torch.testing.assert_close(drawn.mean(0), whole, rtol=0, atol=0.05)

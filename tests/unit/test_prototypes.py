@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,15 @@ def test_rows_whose_label_may_not_be_seen_count_in_no_prototype() -> None:
     alone = prototype_scores(embeddings[seen], labels[seen], domains[seen])
     assert np.isnan(found[~seen]).all()
     assert found[seen] == pytest.approx(alone)
+
+
+def test_a_mapped_file_and_a_part_of_it_are_read_as_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embeddings, labels, domains = example()
+    np.save(tmp_path / "values.npy", embeddings)
+    mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
+    monkeypatch.setattr(prototypes, "BLOCK", 7)
+    assert np.array_equal(prototype_scores(mapped, labels, domains), prototype_scores(embeddings, labels, domains))
+    part = prototype_scores(mapped[9:], labels[9:], domains[9:])
+    assert np.array_equal(part, prototype_scores(embeddings[9:], labels[9:], domains[9:]))

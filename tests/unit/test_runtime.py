@@ -1,0 +1,33 @@
+"""How a process starts: its threads, and what it refuses."""
+
+import os
+
+import pytest
+import torch
+
+from metakd.errors import InputError
+from metakd.training.runtime import start
+from metakd.training.tuning import share_cores
+
+
+@pytest.mark.parametrize(
+    ("processes", "threads", "wanted"),
+    [("2", "1", "share"), ("2", "3", "left"), ("1", "1", "left"), ("999", "1", "one")],
+)
+def test_processes_share_the_cores(processes: str, threads: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        share_cores()
+        share = max(1, len(os.sched_getaffinity(0)) // 2)
+        assert torch.get_num_threads() == {"share": share, "left": 1, "one": 1}[wanted]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_sharded_training_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(InputError, match="FSDP"):
+        start("fp32")
