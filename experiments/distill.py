@@ -80,7 +80,7 @@ def main(
     if not labels and trains_classifier(method.stages):
         raise InputError(f"{task.train} has no labels; name the classes with --task.labels")
     target = Target(Labels(tuple(labels or ["none", "one"]), task.problem), domains, domain, fraction)
-    accelerator = start(task.training.precision)
+    accelerator = start(task.training.precision, task.training.sharded)
     step.resolved |= {"precision": accelerator.mixed_precision, "device": accelerator.device.type}
     beside = out.with_name(f"{out.name}.logits")
     prepared = prepare(task, method, stages, target, teachers, logits, beside, accelerator)

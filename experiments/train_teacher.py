@@ -74,7 +74,7 @@ def main(
     for option, name in (("--domain", domain), ("--exclude_domain", exclude_domain)):
         if name and name not in domains:
             raise InputError(f"{option} {name}: the task's domains are {domains}{nearest(name, domains)}")
-    accelerator = start(task.training.precision)
+    accelerator = start(task.training.precision, task.training.sharded)
     step.resolved |= {"precision": accelerator.mixed_precision, "device": accelerator.device.type}
     labels = Labels(tuple(task.labels or found_labels), task.problem)
     taught = [domain] if kind == "single" else [name for name in domains if name != exclude_domain]

@@ -111,6 +111,8 @@ class Training:
         checkpoint_seconds: seconds between two checkpoints, from which a killed run goes on.
         teacher_cache_gb: most disk space, in GB, for what a stage on a CPU matches of its teacher's inside; above it
             the teacher runs in every step.
+        sharded: whether processes share out weights, gradients and optimizer state (FSDP), for models that are too
+            big for one device; the same losses, more to exchange.
     """
 
     batch_size: int = 32
@@ -122,6 +124,7 @@ class Training:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_seconds: float = 60.0
     teacher_cache_gb: float = 8.0
+    sharded: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.micro_batch_size is not None and self.micro_batch_size < 1):

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,18 @@ def main(out: Path, rows: int = 1000, growth: str = "1,10,100", work: Path = Pat
         found.append({"rows": rows * factor, **train(work, name, name, [sys.executable])})
         print(f"{rows * factor:>9} rows: {found[-1]['rows_per_second']:.0f} rows/s, {found[-1]['peak_memory_mb']} MB")
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
-    ways: dict[str, list[list[str]]] = {"2 processes": [[*torchrun, "--standalone", "--nproc_per_node", "2"]]}
+    pair = [[*torchrun, "--standalone", "--nproc_per_node", "2"]]
     port = free_port()
     node = [*torchrun, "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_id", "scale",
             "--rdzv_endpoint", f"localhost:{port}"]  # fmt: skip
-    ways["2 nodes by rendezvous on loopback"] = [node, node]
+    ways: dict[str, tuple[list[list[str]], list[str]]] = {
+        "2 processes": (pair, []),
+        "2 processes, sharded (FSDP)": (pair, ["--task.training.sharded", "true"]),
+        "2 nodes by rendezvous on loopback": ([node, node], []),
+    }
     several: dict[str, Any] = {"1 process": found[0]}
-    for number, (way, launchers) in enumerate(ways.items()):
-        several[way] = train(work, f"train{factors[0]}", f"several{number}", *launchers)
+    for number, (way, (launchers, options)) in enumerate(ways.items()):
+        several[way] = train(work, f"train{factors[0]}", f"several{number}", *launchers, options=options)
         difference = max(abs(a - b) for a, b in zip(several[way]["losses"], found[0]["losses"], strict=True))
         several[way]["largest_difference_of_a_loss"] = difference
         print(f"{way}: {several[way]['rows_per_second']:.0f} rows/s, losses differ by {difference:.1e} at most")
@@ -82,13 +87,13 @@ def tiny_encoder(folder: Path) -> None:
     transformers.BertModel(config).save_pretrained(folder)
 
 
-def train(work: Path, table: str, name: str, *launchers: list[str]) -> dict[str, Any]:
+def train(work: Path, table: str, name: str, *launchers: list[str], options: Sequence[str] = ()) -> dict[str, Any]:
     """Train the teacher for an epoch by each launcher at once; what they have written is one result."""
     task = work / f"{table}.yaml"
     task.write_text(TASK.format(work, table, work / "encoder"))
     script = str(Path(__file__).parents[1] / "train_teacher.py")
     command = [script, "--task", str(task), "--task.epochs", "{teacher: 1}", "--out", str(work / name),
-               "--task.training.precision", "fp32", "--allow_weak", "true"]  # fmt: skip
+               "--task.training.precision", "fp32", "--allow_weak", "true", *options]  # fmt: skip
     threads = str(max(1, (os.cpu_count() or 1) // len(launchers)))
     environment = {**os.environ, "OMP_NUM_THREADS": threads if len(launchers[0]) == 1 else "1"}
     begun = time.perf_counter()

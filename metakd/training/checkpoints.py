@@ -11,18 +11,25 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from metakd.training.sharding import like, whole
 
-def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, progress: dict[str, Any]) -> None:
-    """Write weights, optimizer state and `progress` (JSON) at once; a kill leaves the old file or the new one.
+
+def state(module: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+    """Weights and optimizer state by name, whole; all processes of a sharded training call this.
 
     Args:
         optimizer: None once no step is left, for it holds twice as much as the weights.
     """
     tensors = {f"module.{name}": tensor for name, tensor in unique_tensors(module).items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
-    for parameter, state in optimizer.state.items() if optimizer else ():
-        for key, value in state.items():
-            tensors[f"optimizer.{names[parameter]}|{key}"] = torch.as_tensor(value)
+    for parameter, slots in optimizer.state.items() if optimizer else ():
+        for key, value in slots.items():
+            tensors[f"optimizer.{names[parameter]}|{key}"] = whole(torch.as_tensor(value))
+    return tensors
+
+
+def save(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+    """Write a `state` and `progress` (JSON) at once; a kill leaves the old file or the new one."""
     write(path, tensors, {"progress": json.dumps(progress)})
 
 
@@ -40,25 +47,26 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
             name, slot = key.removeprefix("optimizer.").rsplit("|", 1)
             parameter = parameters[name]
             # The step count of a fused optimizer lives where the parameter does, in fp32.
-            optimizer.state[parameter][slot] = value.to(parameter.device)
+            optimizer.state[parameter][slot] = like(parameter, value)
     return progress
 
 
 def unique_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and saved buffers, tied ones once."""
-    tensors = dict(module.named_parameters())
-    known = {tensor.data_ptr() for tensor in tensors.values()}
-    return tensors | {k: v for k, v in module.state_dict().items() if v.data_ptr() not in known}
+    """Parameters and saved buffers, tied ones once; whole, so all processes of a sharded training call this."""
+    tensors = {name: whole(parameter) for name, parameter in module.named_parameters()}
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return tensors | {name: tensor for name, tensor in module.state_dict().items() if name not in parameters}
 
 
 def load_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Set what `unique_tensors` gave."""
-    own = unique_tensors(module)
+    parameters = dict(module.named_parameters())
+    own = unique_tensors(module) | parameters
     if own.keys() != tensors.keys():
         raise ValueError(f"weights of another model: {sorted(own.keys() ^ tensors.keys())[:5]}")
     with torch.no_grad():
         for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+            own[name].copy_(like(own[name], tensor))
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -29,6 +29,7 @@ from metakd.data.encoding import EncodedRows
 from metakd.training import checkpoints
 from metakd.training.progress import Progress, best_file, describe, finish_epoch, record_step
 from metakd.training.runtime import seed_everything
+from metakd.training.sharding import bring_back, to_train
 from metakd.training.tuning import tuned
 
 log = logging.getLogger(__name__)
@@ -98,16 +99,17 @@ def run_epochs(
     folder: Path,
 ) -> Progress:
     """What `fit` does, with a module in the form in which it is trained."""
+    objective, trained = problem.objective, to_train(problem.objective, accelerator)
     optimizer: Any = torch.optim.AdamW(
-        parameter_groups(problem.objective, training.weight_decay),
+        parameter_groups(trained, training.weight_decay),
         lr=learning_rate,
         fused=accelerator.device.type in ("cpu", "cuda"),
     )
-    model, optimizer = accelerator.prepare(problem.objective, optimizer)
-    objective = accelerator.unwrap_model(model)
+    model, optimizer = accelerator.prepare(trained, optimizer)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
-    progress = Progress(**(checkpoints.restore(folder / CHECKPOINT, objective, optimizer.optimizer) or {}))
+    progress = Progress(**(checkpoints.restore(folder / CHECKPOINT, trained, optimizer.optimizer) or {}))
+    bring_back(trained, objective)
     per_epoch = len(plan_epoch(problem.rows.lengths, training.batch_size, training.seed, 0))
     total, saved = epochs * per_epoch, time.monotonic()
     quiet = not accelerator.is_main_process
@@ -126,14 +128,15 @@ def run_epochs(
                 bar.update()
                 bar.set_postfix(epoch=epoch + 1, loss=f"{progress.losses[-1]:.4f}")
                 if progress.step % per_epoch and due(saved, training.checkpoint_seconds, accelerator):
-                    save(folder, objective, optimizer.optimizer, progress, accelerator)
+                    save(folder, trained, optimizer.optimizer, progress, accelerator)
                     saved = time.monotonic()
+            bring_back(trained, objective)
             if finish_epoch(progress, problem.score(), per_epoch) and accelerator.is_main_process:
                 checkpoints.write(best_file(folder, progress), checkpoints.unique_tensors(objective))
             log.info("%s", describe(progress.epochs[-1]))
             finished = progress.step == total
             if finished or due(saved, training.checkpoint_seconds, accelerator):
-                save(folder, objective, None if finished else optimizer.optimizer, progress, accelerator)
+                save(folder, trained, None if finished else optimizer.optimizer, progress, accelerator)
                 saved = time.monotonic()
     accelerator.wait_for_everyone()
     if progress.best is not None:
@@ -214,14 +217,15 @@ def due(last: float, seconds: float, accelerator: Accelerator) -> bool:
 
 def save(
     folder: Path,
-    objective: nn.Module,
+    trained: nn.Module,
     optimizer: torch.optim.Optimizer | None,
     progress: Progress,
     accelerator: Accelerator,
 ) -> None:
+    tensors = checkpoints.state(trained, optimizer)
     if not accelerator.is_main_process:
         return
-    checkpoints.save(folder / CHECKPOINT, objective, optimizer, asdict(progress))
+    checkpoints.save(folder / CHECKPOINT, tensors, asdict(progress))
     for old in folder.glob("best-*.safetensors"):  # no checkpoint names them any more
         if progress.best is None or old != best_file(folder, progress):
             old.unlink()

@@ -78,12 +78,13 @@ class MultiTaskObjective(nn.Module):
         super().__init__()
         self.models, self.loss = nn.ModuleList(models), LABEL[problem][1]
         shared = {id(p) for p in models[0].base_model.parameters()}
-        self.heads = [p for p in self.models.parameters() if id(p) not in shared]
+        self.heads = {name for name, p in self.models.named_parameters() if id(p) not in shared}
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses [B]."""
         # Every head has a part in the graph of every step, since DistributedDataParallel waits for all gradients.
-        nothing = torch.stack([p.sum() for p in self.heads]).sum() * 0.0
+        heads = [p for name, p in self.models.named_parameters() if name in self.heads]
+        nothing = torch.stack([p.sum() for p in heads]).sum() * 0.0
         losses = nothing.float().expand(len(batch["label"]))
         for k, model in enumerate(self.models):
             rows = (batch["domain"] == k).nonzero().squeeze(-1)

@@ -15,22 +15,22 @@ from accelerate.utils import broadcast_object_list
 
 from metakd.errors import InputError
 from metakd.steps import Processes
+from metakd.training.sharding import shard
 from metakd.training.tuning import keep_freed_memory, share_cores
 
 
-def start(precision: str = "auto") -> Accelerator:
+def start(precision: str = "auto", sharded: bool = False) -> Accelerator:
     """The accelerator of this process; called once by each script that computes.
 
     Args:
         precision: "auto" (bf16 where the machine computes in it natively), "fp32" or "bf16".
+        sharded: whether processes share out what they train.
 
     Raises:
-        InputError: Accelerate is asked for sharded training.
+        InputError: Accelerate is asked for sharded training by its environment variable.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        raise InputError(
-            "sharded training (FSDP) is not supported: checkpoints hold whole weights; run under torchrun alone"
-        )
+        raise InputError("ACCELERATE_USE_FSDP is set; leave it, and set training.sharded in the task file")
     keep_freed_memory()
     share_cores()
     transformers.utils.logging.set_verbosity_error()
@@ -44,6 +44,8 @@ def start(precision: str = "auto") -> Accelerator:
     # Without `cpu`, Accelerate would take several processes on a machine without accelerator for single ones.
     cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=cpu, kwargs_handlers=[unused])
+    if sharded:
+        shard(accelerator)
     if not accelerator.is_main_process:
         datasets.disable_progress_bars()
     return accelerator

@@ -61,7 +61,8 @@ def history(folder: Path) -> dict:
 def test_one_process_two_processes_and_accumulation_are_one(tmp_path: Path, task_file: Path) -> None:
     """Dropout is 0 here: its masks differ with the shape of the batches."""
     variants: dict[str, tuple[list[str], int]] = {
-        "one": ([], 1), "two": ([], 2), "accumulated": (["--task.training.micro_batch_size", "4"], 1)
+        "one": ([], 1), "two": ([], 2), "accumulated": (["--task.training.micro_batch_size", "4"], 1),
+        "sharded": (["--task.training.sharded", "true", "--task.training.micro_batch_size", "2"], 2),
     }  # fmt: skip
     losses, scores = {}, {}
     for name, (options, processes) in variants.items():
@@ -75,7 +76,7 @@ def test_one_process_two_processes_and_accumulation_are_one(tmp_path: Path, task
         scores[name] = [epoch["dev"] for epoch in history(folder)["epochs"]]
     assert RowStore(tmp_path / "one/teacher.logits/books").values.shape == (16, 2)
     assert [len(curve) for curve in losses["one"]] == [3 * 7, 2 * 3, 2 * 3]
-    for name in ("two", "accumulated"):
+    for name in ("two", "accumulated", "sharded"):
         for found, wanted in zip(losses[name], losses["one"], strict=True):
             np.testing.assert_allclose(found, wanted, rtol=TOLERANCE)
         assert scores[name] == scores["one"]
@@ -117,7 +118,8 @@ def test_heads_per_domain_and_files_of_logits_in_two_processes(
 ) -> None:
     losses, students, predicted = [], [], []
     for processes in (1, 2):
-        folder = teacher(tmp_path, task_file, f"teacher-{processes}", "--kind", "mtl", processes=processes)
+        options = ("--kind", "mtl", "--task.training.sharded", "true")  # a process alone has nothing to share out
+        folder = teacher(tmp_path, task_file, f"teacher-{processes}", *options, processes=processes)
         losses.append(history(folder)["losses"])
         out = tmp_path / f"logits-{processes}.tsv"
         arguments = predict_arguments(tmp_path, tables["train"], out)
@@ -225,3 +227,17 @@ def test_a_killed_embedding_pass_goes_on(tmp_path: Path, task_file: Path, tables
     assert done.returncode == 0, done.stderr
     assert np.load(out / "done.npy").all()
     assert (np.abs(np.load(out / "values.npy")).sum(1) > 0).all()
+
+
+def test_a_killed_sharded_run_goes_on(tmp_path: Path, task_file: Path) -> None:
+    options = ("--task.training.sharded", "true", "--task.training.checkpoint_seconds", "0")
+    calm = history(teacher(tmp_path, task_file, "calm"))
+    killed = tmp_path / "killed/teacher"
+    arguments: list[object] = [
+        "experiments/train_teacher.py", "--task", task_file, "--out", killed, "--allow_weak", "true", *options,
+    ]  # fmt: skip
+    checkpoint = tmp_path / "killed/.teacher.scratch/training/checkpoint.safetensors"
+    assert kill_when(lambda: step_of(checkpoint) >= 9, arguments, tmp_path, processes=2)
+    found = history(teacher(tmp_path, task_file, "killed", *options, processes=2))
+    np.testing.assert_allclose(found["losses"], calm["losses"], rtol=TOLERANCE)
+    assert [epoch["dev"] for epoch in found["epochs"]] == [epoch["dev"] for epoch in calm["epochs"]]
