@@ -28,7 +28,7 @@ def test_scale(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
     result = json.loads((tmp_path / "found.json").read_text())
     several = result["processes"]
-    assert len(several) == 3
+    assert len(several) == 4
     for way, values in several.items():
         if way != "1 process":
             assert len(values["losses"]) == 2 and values["largest_difference_of_a_loss"] < 1e-5, way
