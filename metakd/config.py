@@ -111,8 +111,8 @@ class Training:
         checkpoint_seconds: seconds between two checkpoints, from which a killed run goes on.
         teacher_cache_gb: most disk space, in GB, for what a stage on a CPU matches of its teacher's inside; above it
             the teacher runs in every step.
-        sharded: whether processes share out weights, gradients and optimizer state (FSDP), for models that are too
-            big for one device; the same losses, more to exchange.
+        sharded: whether processes share out what the optimizer keeps (FSDP), twice the size of the weights; the same
+            losses, more to exchange. Weights and gradients are whole during a step.
     """
 
     batch_size: int = 32

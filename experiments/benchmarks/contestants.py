@@ -29,7 +29,7 @@ def fixed_rows(rows: EncodedRows, max_length: int) -> list[dict[str, Tensor]]:
     """Each row padded to the same length, as the scripts of both do it."""
     found = []
     for i in range(len(rows)):
-        inputs = model_inputs(rows.select(torch.tensor([i]).numpy()).batch(torch.tensor([0]).numpy()))
+        inputs = model_inputs(rows.select(np.array([i])).batch(np.array([0])))
         found.append({k: F.pad(v[0], (0, max_length - v.shape[1])) for k, v in inputs.items()})
     return found
 
@@ -54,12 +54,13 @@ def textbrewer(
 
     logging.getLogger("Distillation").setLevel(logging.WARNING)
     inner = stage.needs_inside
+    heads = teacher.config.num_attention_heads
     depth, layers = teacher.config.num_hidden_layers, student.config.num_hidden_layers
     matches = [
         {"layer_T": t, "layer_S": s, "feature": "hidden", "loss": "hidden_mse", "weight": 1.0}
         for t, s in uniform(depth, layers, first=0)
     ] + [
-        {"layer_T": t - 1, "layer_S": s - 1, "feature": "attention", "loss": "attention_mse", "weight": 1 / 12}
+        {"layer_T": t - 1, "layer_S": s - 1, "feature": "attention", "loss": "attention_mse", "weight": 1 / heads}
         for t, s in uniform(depth, layers, first=1)
     ]  # fmt: skip
     # The weight makes the mean over heads of what it sums.

@@ -84,7 +84,9 @@ class Bench:
 
     def stage(self, stage: Stage) -> float:
         """An epoch of the stage, after what is computed once."""
-        return self.fit(self.prepared("train.tsv").problem(stage, 2, self.work / "cache"))
+        problem = self.prepared("train.tsv").problem(stage, 2, self.empty("cache"))
+        problem.teacher.start()
+        return self.fit(problem)
 
     def whole(self) -> float:
         """Both stages with everything that belongs to them, loading models included."""

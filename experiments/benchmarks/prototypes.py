@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import shutil
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,10 @@ def main(
 def make(work: Path, rows: int, width: int, domains: int, classes: int) -> None:
     """The file, unless it is there."""
     if (work / "done.npy").is_file():
-        return
+        there = RowStore(work)
+        if there.values.shape == (rows, width) and np.load(work / "done.npy").all():
+            return
+        shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     create(work, map(str, range(rows)), width)
     store, generator = RowStore(work, writable=True), np.random.default_rng(0)
@@ -98,20 +103,15 @@ def stream(work: Path, rows: int, width: int, domains: int, classes: int) -> Non
 
 def alone(job, *arguments) -> dict[str, float]:  # type: ignore[no-untyped-def]
     """Seconds and peak memory of a job in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=measured, args=(queue, job, *arguments))
-    process.start()
-    found = queue.get()
-    process.join()
-    return found
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measured, job, *arguments).result()
 
 
-def measured(queue, job, *arguments) -> None:  # type: ignore[no-untyped-def]
+def measured(job, *arguments) -> dict[str, float]:  # type: ignore[no-untyped-def]
     begun = time.perf_counter()
     job(*arguments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    queue.put({"seconds": time.perf_counter() - begun, "peak_mb": peak})
+    return {"seconds": time.perf_counter() - begun, "peak_mb": peak}
 
 
 def forget(path: Path) -> None:

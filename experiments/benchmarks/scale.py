@@ -94,8 +94,8 @@ def train(work: Path, table: str, name: str, *launchers: list[str], options: Seq
     script = str(Path(__file__).parents[1] / "train_teacher.py")
     command = [script, "--task", str(task), "--task.epochs", "{teacher: 1}", "--out", str(work / name),
                "--task.training.precision", "fp32", "--allow_weak", "true", *options]  # fmt: skip
-    threads = str(max(1, (os.cpu_count() or 1) // len(launchers)))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads if len(launchers[0]) == 1 else "1"}
+    alone = len(launchers[0]) == 1  # torchrun's processes share the cores by themselves, nodes on one machine do not
+    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1) if alone else "1"}
     begun = time.perf_counter()
     running = [subprocess.Popen([*launcher, *command], env=environment, stderr=subprocess.PIPE, text=True)
                for launcher in launchers]  # fmt: skip

@@ -41,15 +41,13 @@ def generated(path: Path, kind: str, count: int, domains: tuple[str, ...] = ("on
     write_rows(path, rows)
 
 
-def in_turns(
-    contestants: dict[str, Callable[[], float]], rounds: int, say: Callable[[str], None] = print
-) -> dict[str, list[float]]:
+def in_turns(contestants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each contestant in each round; they take turns, so that a slow minute of the machine hits all."""
     found: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name, contestant in contestants.items():
             found[name].append(contestant())
-            say(f"  round {number + 1} of {rounds}: {name} {found[name][-1]:.2f} s")
+            print(f"  round {number + 1} of {rounds}: {name} {found[name][-1]:.2f} s")
     return found
 
 

@@ -103,7 +103,8 @@ def attention_with_scores(
         )
     scores = (query * (scaling if scaling is not None else query.shape[-1] ** -0.5)) @ key.transpose(2, 3)
     if attention_mask is not None:
-        scores += torch.where(attention_mask, 0.0, torch.finfo(scores.dtype).min).to(scores.dtype)
+        lowest = torch.full((), torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
+        scores += torch.where(attention_mask, torch.zeros_like(lowest), lowest)
     if active is not None and wanted:
         active.scores[active.calls] = scores
     probabilities = scores.softmax(-1).to(value.dtype)

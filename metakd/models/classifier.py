@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -49,7 +50,10 @@ def load_classifier(name: str, labels: Labels) -> PreTrainedModel:
     else:
         set_labels(config, labels)
     try:
-        return AutoModelForSequenceClassification.from_pretrained(name, config=config, trust_remote_code=False)
+        # In fp32 whatever the checkpoint's type is, for it may be trained.
+        return AutoModelForSequenceClassification.from_pretrained(
+            name, config=config, dtype=torch.float32, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise InputError(f"no model could be loaded from {name!r}: {error}") from None
 

@@ -29,7 +29,8 @@ class UsedWords(nn.Module):
         # No buffers: they never change, so they belong into no checkpoint, and processes need not exchange them.
         self.table, self.number = table.weight.detach(), number
         self.weight = nn.Parameter(table.weight.detach()[used])
-        self.padding_idx = None if table.padding_idx is None else int(number[table.padding_idx])
+        padding = -1 if table.padding_idx is None else int(number[table.padding_idx])
+        self.padding_idx = padding if padding >= 0 else None  # a model may know of another one than its tokenizer
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids [B, L] -> embeddings [B, L, D]; while training all ids must be used ones."""
@@ -44,7 +45,7 @@ class UsedWords(nn.Module):
 def train_used_words(module: nn.Module, used: Tensor) -> Iterator[None]:
     """Replace the trained word embeddings of all models in a module; afterwards put them back with their new values.
 
-    An embedding whose weights another layer shares is left alone.
+    An embedding whose weights another layer shares, or that does more than look up, is left alone.
 
     Args:
         used: ids of the words that occur in the training rows, padding included, each once.
@@ -52,7 +53,7 @@ def train_used_words(module: nn.Module, used: Tensor) -> Iterator[None]:
     replaced: list[tuple[PreTrainedModel, nn.Embedding, UsedWords]] = []
     for model in (m for m in module.modules() if isinstance(m, PreTrainedModel)):
         words = model.get_input_embeddings()
-        if isinstance(words, nn.Embedding) and words.weight.requires_grad and not tied(module, words):
+        if type(words) is nn.Embedding and words.weight.requires_grad and not tied(module, words):
             part = UsedWords(words, used.to(words.weight.device))
             model.set_input_embeddings(part)
             replaced.append((model, words, part))

@@ -171,7 +171,7 @@ def squared_distance(student: Tensor, teacher: Tensor, keep: Tensor) -> Tensor:
     The teacher gets no gradient.
 
     Args:
-        keep: [B, ...], with 1 where it is the same for all of a dimension.
+        keep: [B, ...], of size 1 in a dimension over which it is the same.
     """
     return _SquaredDistance.apply(student, teacher, keep)
 

@@ -6,6 +6,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from metakd.methods import PRETRAINED, Method, Stage
 from metakd.models import attention
 from metakd.models.classifier import labels_of
 from metakd.models.domain_head import DomainHead
+from metakd.models.views import Need
 from metakd.objectives.describe import formula, layer_table
 from metakd.objectives.distillation import DistillationObjective
 from metakd.objectives.terms import BoundTerm, needs
@@ -124,12 +126,12 @@ class Run:
         if table := layer_table(terms, self.student.config.num_hidden_layers):
             self.accelerator.print(f"teacher layers by student layer:\n{table}")
         log.info("shown: %d rows (%s), %d with label", len(rows), ", ".join(stage.rows), rows.labelled.sum())
-        kept = None
+        keep = None
         # An accelerator computes faster than a disk delivers, and a single epoch would not read what it has written.
-        if teacher is not None and epochs > 1 and self.accelerator.device.type == "cpu":
+        if teacher is not None and need != Need() and epochs > 1 and self.accelerator.device.type == "cpu":
             limit = self.task.training.teacher_cache_gb * 1e9
-            kept = cache_teacher(cache, teacher, rows, need, limit, self.accelerator)
-        views = TeacherViews(None if logits is None else logits[chosen], teacher, need, kept)
+            keep = partial(cache_teacher, cache, teacher, rows, need, limit, self.accelerator)
+        views = TeacherViews(None if logits is None else logits[chosen], teacher, need, keep)
         dev = self.dev if stage.select == "dev" else None
         weights = self.weights[stage.name]
         return DistillationProblem(objective, stage, rows, dev, weights, views, self.target.labels, self.accelerator)

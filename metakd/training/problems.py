@@ -173,6 +173,7 @@ class DistillationProblem(Problem):
             self.norms[b.name] = norm if counted.all() else norm * (norm * counted).sum() / norm.sum()
 
     def start_epoch(self, steps: list[np.ndarray], generator: np.random.Generator) -> None:
+        self.teacher.start()
         if self.stage.row_weight == "expertise_released":
             self.set_weights(batch_means(self.row_weights, steps))
 

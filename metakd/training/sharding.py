@@ -1,4 +1,4 @@
-"""Sharded training (FSDP2, through Accelerate): each process keeps its part of weights, gradients and AdamW's moments.
+"""Sharded training (FSDP2, through Accelerate): each process keeps its part of AdamW's moments and updates its weights.
 
 What is sharded is a copy of the module. Its weights come back into the module after every epoch, so that scoring,
 saving and the next stage meet ordinary tensors.
@@ -19,7 +19,8 @@ def shard(accelerator: Accelerator) -> None:
     """Let `accelerator.prepare` shard what it is given; a process alone has nothing to share.
 
     Accelerate (1.15.0, AcceleratorState) turns to FSDP on accelerators alone, although torch shards on CPUs as well.
-    A module is one unit: its layers need not be called as a whole (models/first_token.py calls parts of one).
+    A module is one unit, whose weights and gradients are whole during a step: its layers are not always called as a
+    whole (models/first_token.py calls parts of one), as units of their own would have to be.
     """
     if accelerator.num_processes > 1:
         accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(

@@ -67,10 +67,11 @@ class TeacherCache:
                 block.copy_(padded[tuple(map(slice, block.shape))])
 
     def read(self, rows: np.ndarray) -> Views:
-        """Views of these rows, padded to the longest of them with zeros."""
+        """Views of these rows, padded to the longest of them with zeros; scores as what is not attended to."""
         found, length = {}, int(self.lengths[rows].max())
         for name, sample in self.samples.items():
-            found[name] = torch.zeros(len(rows), *row_shape(name, sample, length), dtype=sample.dtype)
+            fill = torch.finfo(sample.dtype).min if name.startswith("attention") else 0
+            found[name] = torch.full((len(rows), *row_shape(name, sample, length)), fill, dtype=sample.dtype)
             for row, padded in zip(rows, found[name], strict=True):
                 block = self.block(name, row)
                 padded[tuple(map(slice, block.shape))] = block
@@ -122,15 +123,17 @@ def cache_teacher(
         sample = view(teacher.model, to_device(rows.batch(np.array([0])), accelerator.device), need, teacher.head)
     cache = TeacherCache(folder, rows.lengths, sample)
     folder.mkdir(parents=True, exist_ok=True)
+    guids = hashlib.sha256("\n".join(rows.guids).encode("utf-8", "surrogateescape")).hexdigest()
+    wanted: dict[str, Any] = {"rows": guids, "bytes": cache.bytes, "parts": sorted(cache.samples)}
     # The main process decides: what is free may look different to another in a moment.
-    if not Together(accelerator).agree(cache.bytes <= min(limit, shutil.disk_usage(folder).free / 2)):
+    together = Together(accelerator)
+    done = together.agree(manifests.read(folder / COMPLETE) == wanted)
+    if not together.agree(done or cache.bytes <= min(limit, shutil.disk_usage(folder).free / 2)):
         log.info("the teacher runs in every step: its views of %d rows would take %.1f GB (training.teacher_cache_gb)",
                  len(rows), cache.bytes / 1e9)  # fmt: skip
         return None
-    guids = hashlib.sha256("\n".join(rows.guids).encode("utf-8", "surrogateescape")).hexdigest()
-    wanted: dict[str, Any] = {"rows": guids, "bytes": cache.bytes, "parts": sorted(cache.samples)}
-    done = manifests.read(folder / COMPLETE) == wanted
-    accelerator.wait_for_everyone()  # all have looked before anyone writes
+    if accelerator.is_main_process and not done:
+        (folder / COMPLETE).unlink(missing_ok=True)
     cache.open()
     if not done:
         for chosen, batch in batches_over(rows, accelerator, "teacher's inside"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,13 +100,21 @@ class TeacherViews:
         logits: [n, C] in the student's label order; None where no term needs them.
         teacher: runs only if its inside is needed and not cached.
         need: what is needed of its inside.
-        cache: its inside, or None.
+        keep: makes a cache of its inside, or None where that does not pay; called before the first epoch, so that a
+            stage which an earlier run has finished is spared it.
     """
 
     def __init__(
-        self, logits: np.ndarray | None, teacher: Teacher | None, need: Need, cache: TeacherCache | None = None
-    ) -> None:
-        self.logits, self.teacher, self.need, self.cache = logits, teacher, need, cache
+        self, logits: np.ndarray | None, teacher: Teacher | None, need: Need,
+        keep: Callable[[], TeacherCache | None] | None = None,
+    ) -> None:  # fmt: skip
+        self.logits, self.teacher, self.need, self.keep = logits, teacher, need, keep
+        self.cache: TeacherCache | None = None
+
+    def start(self) -> None:
+        """Called by all processes before rows are wanted."""
+        if self.keep is not None:
+            self.cache, self.keep = self.keep(), None
 
     @torch.no_grad()
     def __call__(self, rows: np.ndarray, batch: Batch) -> Views:

@@ -1,4 +1,8 @@
-"""What makes training fast on the machine at hand, in one place; none of it changes what is computed."""
+"""What makes training fast on the machine at hand, in one place.
+
+Losses and gradients are the same, but for rounding and the masks that dropout draws; weight decay leaves words alone
+that no training row has.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +30,10 @@ def tuned(module: nn.Module, rows: EncodedRows, device: torch.device) -> Iterato
         if device.type == "cpu":
             stack.enter_context(fast_dropout(module))
             for model in {m for m in module.modules() if isinstance(m, PreTrainedModel)}:
+                former = model.config._attn_implementation
                 with suppress(InputError):  # a family whose attention cannot be replaced keeps its own
                     attention.enable(model)
+                    stack.callback(model.set_attn_implementation, former)
         yield
 
 

@@ -103,11 +103,18 @@ def blocks(embeddings: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Embeddings a few at a time; what is memory-mapped is read from its file, for a mapped page counts as memory."""
     # The base of a whole mapped file is the map; that of a part of it, which starts elsewhere, is an array.
     mapped = embeddings if isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap) else None
+    if mapped is not None and not mapped.flags.c_contiguous:
+        mapped = None
     for start in range(0, len(embeddings), BLOCK):
         rows = slice(start, min(start + BLOCK, len(embeddings)))
         if mapped is None:
-            yield rows, np.asarray(embeddings[rows])
+            yield rows, real(np.asarray(embeddings[rows]))
             continue
         shape = (rows.stop - start, mapped.shape[1])
         offset = mapped.offset + start * shape[1] * mapped.itemsize
-        yield rows, np.fromfile(mapped.filename, mapped.dtype, shape[0] * shape[1], offset=offset).reshape(shape)
+        yield rows, real(np.fromfile(mapped.filename, mapped.dtype, shape[0] * shape[1], offset=offset).reshape(shape))
+
+
+def real(block: np.ndarray) -> np.ndarray:
+    """A block in a type that products are computed in."""
+    return block if block.dtype in (np.float32, np.float64) else block.astype(np.float32)

@@ -17,12 +17,12 @@ from metakd.training.tuning import share_cores
 def test_processes_share_the_cores(processes: str, threads: str, wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)
+        torch.set_num_threads(2)
         share_cores()
-        share = max(1, len(os.sched_getaffinity(0)) // 2)
-        assert torch.get_num_threads() == {"share": share, "left": 1, "one": 1}[wanted]
+        assert torch.get_num_threads() == {"share": 4, "left": 2, "one": 1}[wanted]
     finally:
         torch.set_num_threads(before)
 
