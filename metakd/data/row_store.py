@@ -29,8 +29,10 @@ def create(folder: Path, guids: Iterable[str], width: int) -> None:
     keys = guid_keys(guids)
     np.save(folder / KEYS, keys, allow_pickle=False)
     np.lib.format.open_memmap(folder / VALUES, mode="w+", dtype=np.float32, shape=(len(keys), width)).flush()
-    # Last, since its presence says that the others are there.
-    np.lib.format.open_memmap(folder / DONE, mode="w+", dtype=np.bool_, shape=(len(keys),)).flush()
+    # Last and whole, since its presence says that the others are there.
+    begun = folder / f"{DONE}.partial"
+    np.lib.format.open_memmap(begun, mode="w+", dtype=np.bool_, shape=(len(keys),)).flush()
+    begun.replace(folder / DONE)
 
 
 class RowStore:
