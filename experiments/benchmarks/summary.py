@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from metakd.cli import run
+from metakd.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results/benchmarks"
-BEGIN, END = "<!-- benchmarks: experiments/benchmarks/summary.py -->\n", "\n<!-- end of benchmarks -->"
+BEGIN, END = "<!-- benchmarks: experiments/benchmarks/summary.py -->", "<!-- end of benchmarks -->"
 
 
 def main(write: bool = False) -> None:
@@ -20,12 +21,16 @@ def main(write: bool = False) -> None:
         write: bring the README up to date.
     """
     readme = ROOT / "README.md"
-    before, _, rest = readme.read_text("utf-8").partition(BEGIN)
-    current = before + BEGIN + tables() + END + rest.partition(END)[2]
+    text = readme.read_text("utf-8")
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise InputError(f"{readme} has no lines {BEGIN} and {END}, between which the tables belong")
+    current = f"{before}{begin}\n{tables()}\n{end}{after}"
     print(tables())
     if write:
         readme.write_text(current, "utf-8")
-    elif current != readme.read_text("utf-8"):
+    elif current != text:
         print(f"\n{readme} is not up to date; run this again with --write true")
 
 

@@ -19,6 +19,11 @@ def test_results_table_is_the_one_of_the_results_file() -> None:
     assert shown == f"{markdown(results)}\n\nSeed {seed}, {results['made'][:10]}.\n"
 
 
+def test_benchmark_tables_are_those_of_the_results() -> None:
+    shown = re.findall(r"<!-- benchmarks: (\S+) -->\n(.*)\n<!-- end of benchmarks -->", README, re.DOTALL)[0]
+    assert shown == ("experiments/benchmarks/summary.py", script("experiments/benchmarks/summary.py").tables())
+
+
 def test_methods_table_is_the_one_of_the_method_files() -> None:
     text = (ROOT / "experiments/methods/README.md").read_text("utf-8")
     shown = re.findall(r"<!-- methods: (\S+) -->\n(.*)\n<!-- end of methods -->", text, re.DOTALL)[0]
