@@ -22,7 +22,7 @@ def main(
     table: Path | None = None,
     domain: str = "",
     rows: int = 320,
-    whole_rows: int = 96,
+    whole_rows: int = 160,
     whole_epochs: int = 10,
     rounds: int = 3,
     batch_size: int = 32,

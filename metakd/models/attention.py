@@ -1,8 +1,8 @@
 """Raw attention scores beside fused attention, for any encoder that uses transformers' attention interface.
 
-An attention function registered under its own name computes the scores of the layers asked for in plain
-matrix products and leaves every other layer to the fused kernel; but on a CPU no fused kernel knows dropout, so there
-it is the faster one for training too. Layers are counted from 1.
+An attention function registered under its own name computes the layers whose scores or probabilities are asked for
+in plain matrix products and leaves every other layer to the fused kernel; but on a CPU no fused kernel knows dropout,
+so there it is the faster one for training too. Layers are counted from 1.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from metakd.errors import InputError
 from metakd.models.dropout import drop
 
 NAME = "metakd_scores"
+SHORT = 64  # keys; the bf16 softmax of shorter rows is up to 5 times slower on a CPU than that in fp32, its gradient 8
 
 
 @dataclass
@@ -30,15 +31,18 @@ class Capture:
     """What is kept of a forward pass, by layer.
 
     Args:
-        of_scores, of_projected: the wanted layers.
+        of_scores, of_probabilities, of_projected: the wanted layers.
         scores: raw scores [B, H, L, L]; pairs that are not attended hold the dtype's lowest number.
+        probabilities: softmax of the scores, before dropout [B, H, L, L].
         projected: (query, key, value), each [B, H, L, D/H].
         calls: layers passed so far.
     """
 
     of_scores: frozenset[int]
+    of_probabilities: frozenset[int]
     of_projected: frozenset[int]
     scores: dict[int, Tensor] = field(default_factory=dict)
+    probabilities: dict[int, Tensor] = field(default_factory=dict)
     projected: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     calls: int = 0
 
@@ -60,10 +64,12 @@ def enable(model: PreTrainedModel) -> None:
 
 
 @contextmanager
-def capture(of_scores: frozenset[int], of_projected: frozenset[int] = frozenset()) -> Iterator[Capture]:
+def capture(
+    of_scores: frozenset[int], of_probabilities: frozenset[int], of_projected: frozenset[int]
+) -> Iterator[Capture]:
     """Collect what these layers compute during one forward pass of a model that was enabled."""
-    found = Capture(of_scores, of_projected)
-    token = _active.set(found if of_scores or of_projected else None)
+    found = Capture(of_scores, of_probabilities, of_projected)
+    token = _active.set(found if of_scores or of_probabilities or of_projected else None)
     try:
         yield found
     finally:
@@ -85,7 +91,7 @@ def attention_with_scores(
     dropout: float = 0.0,
     **options: Any,  # what the interface passes on to every attention function
 ) -> tuple[Tensor, Tensor | None]:
-    """One layer's attention: softmax(scores) value, with scores = query key^T * scaling kept if wanted.
+    """One layer's attention: softmax(scores) value, with scores = query key^T * scaling; what is wanted is kept.
 
     Shapes: query, key, value [B, H, L, D/H]; attention_mask [B, 1, L, L] bool (True = attended) or None.
     """
@@ -94,7 +100,7 @@ def attention_with_scores(
         active.calls += 1
         if active.calls in active.of_projected:
             active.projected[active.calls] = (query, key, value)
-    wanted = active is not None and active.calls in active.of_scores
+    wanted = active is not None and active.calls in active.of_scores | active.of_probabilities
     causal = attention_mask is None and getattr(module, "is_causal", True)
     special = causal or query.shape[1] != key.shape[1] or options.get("position_bias") is not None
     if not wanted and (dropout == 0 or query.device.type != "cpu" or special):
@@ -105,9 +111,11 @@ def attention_with_scores(
     if attention_mask is not None:
         lowest = torch.full((), torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
         scores += torch.where(attention_mask, torch.zeros_like(lowest), lowest)
-    if active is not None and wanted:
+    if active is not None and active.calls in active.of_scores:
         active.scores[active.calls] = scores
-    probabilities = scores.softmax(-1).to(value.dtype)
+    probabilities = scores.softmax(-1, dtype=torch.float32 if key.shape[2] < SHORT else None).to(value.dtype)
+    if active is not None and active.calls in active.of_probabilities:
+        active.probabilities[active.calls] = probabilities
     if dropout > 0:
         by = drop if query.device.type == "cpu" else nn.functional.dropout
         probabilities = by(probabilities, dropout)

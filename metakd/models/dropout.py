@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,17 +14,19 @@ INTEGERS = {2: torch.int16, 4: torch.int32}  # as wide as the values whose bits 
 
 
 def drop(values: Tensor, p: float) -> Tensor:
-    """Zero each element with probability p and scale the others by 1 / (1 - p); drawn from torch's generator.
+    """Zero each element with probability p and scale the others by 1 / (1 - p); seeded by torch's generator.
 
     The mask is made of whole words of random bits by integer arithmetic that the processor does on many at once:
-    15 bits (31 in fp32) minus p are negative where an element is dropped, and the sign, spread over all bits,
-    clears the scale.
+    15 bits (31 in fp32) minus 1 - p are negative where an element is kept, and the sign, spread over all bits,
+    keeps the scale.
     """
     integers, bits = INTEGERS[values.dtype.itemsize], 8 * values.dtype.itemsize - 1
     count = values.numel()
-    words = torch.empty(math.ceil(count * values.dtype.itemsize / 8), dtype=torch.int64).random_(-(2**63), None)
+    # Twice as fast as torch's own generator, of which it takes its seed.
+    generator = np.random.SFC64(int(torch.randint(2**62, ())))
+    words = torch.from_numpy(generator.random_raw(math.ceil(count * values.dtype.itemsize / 8)).view(np.int64))
     mask = words.view(integers)[:count].view(values.shape)
-    mask.bitwise_and_(2**bits - 1).sub_(round(p * 2**bits)).bitwise_right_shift_(bits).bitwise_not_()
+    mask.bitwise_and_(2**bits - 1).sub_(round((1 - p) * 2**bits)).bitwise_right_shift_(bits)
     scale = torch.tensor(1 / (1 - p), dtype=values.dtype)
     return values * mask.bitwise_and_(scale.view(integers)).view(values.dtype)
 

@@ -19,8 +19,14 @@ class Need:
 
     hidden: frozenset[int] = frozenset()
     attention: frozenset[int] = frozenset()
+    probabilities: frozenset[int] = frozenset()
     projected: frozenset[int] = frozenset()
     transferable: bool = False
+
+    @property
+    def inside_attention(self) -> bool:
+        """Whether the network must be one that `metakd.models.attention.enable` was called for."""
+        return bool(self.attention or self.probabilities or self.projected)
 
 
 @dataclass
@@ -31,6 +37,7 @@ class Views:
         logits: [B, C]; None where nobody has asked for them.
         hidden: hidden states [B, L, D] by layer.
         attention: raw scores [B, H, L, L] by layer; see `metakd.models.attention.Capture`.
+        probabilities: their softmax [B, H, L, L] by layer.
         projected: (query, key, value), each [B, H, L, D/H], by layer.
         transferable: the domain head's feature h [B, D].
     """
@@ -38,6 +45,7 @@ class Views:
     logits: Tensor | None
     hidden: dict[int, Tensor] = field(default_factory=dict)
     attention: dict[int, Tensor] = field(default_factory=dict)
+    probabilities: dict[int, Tensor] = field(default_factory=dict)
     projected: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
     transferable: Tensor | None = None
 
@@ -52,11 +60,11 @@ def view(model: PreTrainedModel, batch: Batch, need: Need, head: DomainHead | No
     if need == Need():
         with first_token_only(model):
             return Views(model(**model_inputs(batch)).logits)
-    with attention.capture(need.attention, need.projected) as seen:
+    with attention.capture(need.attention, need.probabilities, need.projected) as seen:
         output = model(**model_inputs(batch), output_hidden_states=states)
     feature = None
     if need.transferable:
         assert head is not None
         feature = head(output.hidden_states[-1], batch["content_mask"], batch["domain"])
     hidden = {layer: output.hidden_states[layer] for layer in need.hidden}
-    return Views(output.logits, hidden, seen.scores, seen.projected, feature)
+    return Views(output.logits, hidden, seen.scores, seen.probabilities, seen.projected, feature)

@@ -73,8 +73,8 @@ def attention_score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tenso
 
 
 def attention_probability_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of softmax(scores) over heads and pairs of tokens: [B, H, L, L] -> [B]."""
-    student, teacher = match_heads(student.float().softmax(-1), teacher.float().softmax(-1))
+    """Mean squared difference of probabilities over heads and pairs of tokens: [B, H, L, L] -> [B]."""
+    student, teacher = match_heads(student, teacher)
     pairs = mask[:, None, :, None] * mask[:, None, None, :]
     return squared_distance(student, teacher, pairs) / (pairs.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
 

@@ -52,6 +52,11 @@ class BoundTerm:
     problem: ProblemType
     heads: int
 
+    @property
+    def reads_probabilities(self) -> bool:
+        """Whether attention probabilities are compared as they are; other losses take their logarithms of scores."""
+        return (self.term.feature, self.loss) == ("attention_probabilities", "mse")
+
 
 def bind(
     terms: Sequence[Term], teacher: PreTrainedConfig | None, student: PreTrainedConfig, problem: ProblemType
@@ -129,11 +134,12 @@ def needs(terms: Sequence[BoundTerm]) -> tuple[Need, Need]:
     """What the terms ask of the teacher and of the student."""
 
     def need(side: int) -> Need:
-        def layers(features: tuple[str, ...]) -> frozenset[int]:
-            return frozenset(pair[side] for b in terms if b.term.feature in features for pair in b.pairs)
+        def layers(features: tuple[str, ...], probabilities: bool = False) -> frozenset[int]:
+            chosen = [b for b in terms if b.term.feature in features and b.reads_probabilities == probabilities]
+            return frozenset(pair[side] for b in chosen for pair in b.pairs)
 
         transferable = any(b.term.feature == "transferable" for b in terms)
-        return Need(layers(STATES), layers(ATTENTION), layers(RELATIONS), transferable)
+        return Need(layers(STATES), layers(ATTENTION), layers(ATTENTION, True), layers(RELATIONS), transferable)
 
     return need(0), need(1)
 
@@ -170,6 +176,8 @@ def rows_loss(
         if term.feature in RELATIONS:
             both = (relation(term.feature, views, layer) for views, layer in ((student, s), (teacher, t)))
             found.append(match(*both, mask, bound.heads))
+        elif bound.reads_probabilities:
+            found.append(match(student.probabilities[s], teacher.probabilities[t], mask))
         elif term.feature in ATTENTION:
             found.append(match(student.attention[s], teacher.attention[t], mask))
         else:

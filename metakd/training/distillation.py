@@ -165,7 +165,7 @@ def prepare(
         inside[stage.name] = teacher_inside(stage, given, named)
         bound[stage.name] = bind_stage(stage, inside[stage.name], student.config, tokenizer, target.labels)
         for model, need in zip((inside[stage.name], student), needs(bound[stage.name]), strict=True):
-            if need.attention or need.projected:
+            if need.inside_attention:
                 attention.enable(model.model if isinstance(model, Teacher) else model)
     if not trains_classifier(method.stages) and student.base_model is student:
         raise InputError(

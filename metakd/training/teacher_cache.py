@@ -82,6 +82,7 @@ def parts(views: Views) -> dict[str, Tensor]:
     """The tensors of a teacher's inside by name, kind and layer."""
     found = {f"hidden-{layer}": values for layer, values in views.hidden.items()}
     found |= {f"attention-{layer}": values for layer, values in views.attention.items()}
+    found |= {f"probabilities-{layer}": values for layer, values in views.probabilities.items()}
     for layer, projected in views.projected.items():
         found |= {f"{kind}-{layer}": values for kind, values in zip(("query", "key", "value"), projected, strict=True)}
     return found if views.transferable is None else {**found, "transferable": views.transferable}
@@ -95,17 +96,19 @@ def assembled(found: dict[str, Tensor]) -> Views:
 
     query, key, value = layers("query"), layers("key"), layers("value")
     projected = {layer: (query[layer], key[layer], value[layer]) for layer in query}
-    return Views(None, layers("hidden"), layers("attention"), projected, found.get("transferable"))
+    return Views(
+        None, layers("hidden"), layers("attention"), layers("probabilities"), projected, found.get("transferable")
+    )
 
 
 def row_shape(name: str, batch: Tensor, length: int) -> tuple[int, ...]:
-    """Shape of one row of so many tokens: feature [D], states [L, D], scores [H, L, L], projected [H, L, d]."""
+    """Shape of one row of so many tokens: feature [D], states [L, D], attention [H, L, L], projected [H, L, d]."""
     kind = name.split("-")[0]
     if kind == "transferable":
         return (batch.shape[1],)
     if kind == "hidden":
         return (length, batch.shape[2])
-    return (batch.shape[1], length, length if kind == "attention" else batch.shape[3])
+    return (batch.shape[1], length, length if kind in ("attention", "probabilities") else batch.shape[3])
 
 
 @torch.no_grad()

@@ -24,12 +24,12 @@ def test_scores_agree_with_the_eager_path_of_the_library(family: str) -> None:
     inputs = batch(family)
     fused = view(ours, inputs, Need()).logits
     attention.enable(ours)
-    found = view(ours, inputs, Need(hidden=frozenset({0, 4}), attention=frozenset({1, 3})))
+    found = view(ours, inputs, Need(frozenset({0, 4}), frozenset({1, 3}), frozenset({2, 3})))
     output = eager(
         input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], output_attentions=True,
         output_hidden_states=True,
     )  # fmt: skip
-    assert set(found.attention) == {1, 3} and set(found.hidden) == {0, 4}
+    assert set(found.attention) == {1, 3} and set(found.probabilities) == {2, 3} and set(found.hidden) == {0, 4}
     tokens = inputs["attention_mask"].bool()
     for layer, scores in found.attention.items():
         wanted, seen = output.attentions[layer - 1], scores.softmax(-1)
@@ -37,6 +37,12 @@ def test_scores_agree_with_the_eager_path_of_the_library(family: str) -> None:
             keep = tokens[row]
             torch.testing.assert_close(seen[row][:, keep][:, :, keep], wanted[row][:, keep][:, :, keep])
             assert not attention.attended(scores)[row][:, keep][:, :, ~keep].any()
+    for layer, probabilities in found.probabilities.items():
+        for row in range(2):
+            keep = tokens[row]
+            seen = probabilities[row][:, keep]
+            torch.testing.assert_close(seen[:, :, keep], output.attentions[layer - 1][row][:, keep][:, :, keep])
+            assert not seen[:, :, ~keep].any()
     torch.testing.assert_close(found.logits, fused, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.logits, output.logits, rtol=1e-4, atol=1e-5)
     for layer in (0, 4):
@@ -50,7 +56,25 @@ def test_nothing_is_collected_that_nobody_asked_for(family: str) -> None:
     model = AutoModelForSequenceClassification.from_config(tiny_config(family)).eval()
     attention.enable(model)
     found = view(model, batch(family), Need())
-    assert (found.hidden, found.attention, found.transferable) == ({}, {}, None)
+    assert (found.hidden, found.attention, found.probabilities, found.transferable) == ({}, {}, {}, None)
+
+
+@pytest.mark.parametrize("length", [attention.SHORT - 1, attention.SHORT])
+def test_short_and_long_rows_in_bf16_against_fp32(length: int) -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Identity()
+    layer.is_causal = False
+    inputs = [torch.randn(2, 2, length, 8).bfloat16().requires_grad_() for _ in range(3)]
+    exact = [values.detach().float().requires_grad_() for values in inputs]
+    with attention.capture(frozenset({1}), frozenset({1}), frozenset()) as seen:
+        found, _ = attention.attention_with_scores(layer, *inputs, None)
+    wanted = torch.nn.functional.scaled_dot_product_attention(*exact).transpose(1, 2)
+    assert found.dtype == seen.scores[1].dtype == seen.probabilities[1].dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), wanted, rtol=0.02, atol=0.02)
+    for output in (found, wanted):
+        output.float().square().sum().backward()
+    for own, reference in zip(inputs, exact, strict=True):
+        torch.testing.assert_close(own.grad.float(), reference.grad, rtol=0.05, atol=0.05)
 
 
 def test_attention_with_dropout_is_the_fused_one_on_average() -> None:

@@ -29,6 +29,11 @@ def vectors(heads: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
     return random(B, heads, L, width, seed=seed), random(B, heads, L, width, seed=seed + 100)
 
 
+def probability_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Of scores, as the other losses of attention."""
+    return matches.attention_probability_mse(student.softmax(-1), teacher.softmax(-1), mask)
+
+
 def naive_softmax(values: list[float]) -> list[float]:
     total = sum(math.exp(v) for v in values)
     return [math.exp(v) / total for v in values]
@@ -89,7 +94,7 @@ STATES = {
 # Of one query of one head: raw scores of student and teacher over the keys -> what is averaged over all of them.
 ATTENTION: dict[Callable[..., Tensor], Callable[[list[float], list[float]], float]] = {
     matches.attention_score_mse: lambda s, t: squares(s, t) / len(s),
-    matches.attention_probability_mse: lambda s, t: squares(naive_softmax(s), naive_softmax(t)) / len(s),
+    probability_mse: lambda s, t: squares(naive_softmax(s), naive_softmax(t)) / len(s),
     matches.attention_cross_entropy: lambda s, t: cross_entropy(naive_softmax(t), naive_softmax(s)),
     matches.attention_kl: lambda s, t: kl(naive_softmax(t), naive_softmax(s)),
 }
@@ -117,7 +122,7 @@ UNEQUAL = 3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)  # KL((3/4, 1/4) || 
         (matches.cls_normalised_mse, [[2, 0], [9, 9]], [[3, 4], [0, 0]], 0.8),  # (1 - 3/5)^2 + (4/5)^2
         (matches.attention_score_mse, [[[1, 2], [3, 4]]], [[[0, 0], [0, 0]]], 7.5),  # (1 + 4 + 9 + 16) / 4
         # (3/4, 1/4) against halves, and halves against halves: (1/16 + 1/16 + 0 + 0) / 4.
-        (matches.attention_probability_mse, [[[LN3, 0], [0, 0]]], [[[0, 0], [5, 5]]], 1 / 32),
+        (probability_mse, [[[LN3, 0], [0, 0]]], [[[0, 0], [5, 5]]], 1 / 32),
         # The student's halves cost ln 2 whatever the teacher; its (3/4, 1/4) costs halves -ln(3/16) / 2.
         (matches.attention_cross_entropy, [[[0, 0], [LN3, 0]]], [[[LN3, 0], [0, 0]]], LN2 / 2 + math.log(16 / 3) / 4),
         (matches.attention_kl, [[[0, 0], [7, 7]]], [[[LN3, 0], [0, 0]]], UNEQUAL / 2),
@@ -205,7 +210,7 @@ def test_different_head_counts_are_averaged() -> None:
     )
     # Scores whose softmax is the mean of the heads' probabilities.
     means = [s.softmax(-1).mean(1, keepdim=True).log().clamp(min=LOWEST) for s in (student, teacher)]
-    for loss in (matches.attention_probability_mse, *DISTRIBUTIONS):
+    for loss in (probability_mse, *DISTRIBUTIONS):
         torch.testing.assert_close(loss(student, teacher, MASK), loss(*means, MASK))
 
 
