@@ -81,6 +81,8 @@ def tiny_config(family: str = "bert", layers: int = 4, width: int = 16, heads: i
     kind = {
         "bert": transformers.BertConfig,
         "roberta": transformers.RobertaConfig,
+        "xlm-roberta": transformers.XLMRobertaConfig,
+        "camembert": transformers.CamembertConfig,
         "electra": transformers.ElectraConfig,
     }
     extra = {"embedding_size": 8} if family == "electra" else {}

@@ -102,6 +102,8 @@ def train(work: Path, table: str, name: str, *launchers: list[str], options: Seq
     for process in running:
         _, errors = process.communicate()
         if process.returncode:
+            for other in running:  # which would wait for it
+                other.kill()
             raise RuntimeError(f"{command} failed:\n{errors[-4000:]}")
     wall = time.perf_counter() - begun
     manifest = json.loads((work / name / MANIFEST).read_text())

@@ -94,6 +94,9 @@ def attention_with_scores(
     """One layer's attention: softmax(scores) value, with scores = query key^T * scaling; what is wanted is kept.
 
     Shapes: query, key, value [B, H, L, D/H]; attention_mask [B, 1, L, L] bool (True = attended) or None.
+
+    Raises:
+        InputError: something is wanted of a layer whose attention is more than this.
     """
     active = _active.get()
     if active is not None:
@@ -101,8 +104,15 @@ def attention_with_scores(
         if active.calls in active.of_projected:
             active.projected[active.calls] = (query, key, value)
     wanted = active is not None and active.calls in active.of_scores | active.of_probabilities
-    causal = attention_mask is None and getattr(module, "is_causal", True)
-    special = causal or query.shape[1] != key.shape[1] or options.get("position_bias") is not None
+    causal = options.get("is_causal")
+    causal = attention_mask is None and (getattr(module, "is_causal", True) if causal is None else causal)
+    added = attention_mask is not None and attention_mask.dtype != torch.bool
+    special = causal or added or query.shape[1] != key.shape[1] or options.get("position_bias") is not None
+    if wanted and special:
+        raise InputError(
+            f"{type(module).__name__} is causal, has grouped heads or adds a bias to its scores, and only scores of "
+            "plain attention can be read; use a method without attention terms"
+        )
     if not wanted and (dropout == 0 or query.device.type != "cpu" or special):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options

@@ -53,12 +53,13 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerBase, kept: np.ndarray) -> PreT
     for token in state["added_tokens"]:
         token["id"] = number[token["id"]]
     processor = state["post_processor"] or {}
-    if processor.get("type") == "TemplateProcessing":
-        for token in processor["special_tokens"].values():
-            token["ids"] = [number[i] for i in token["ids"]]
-    for name in ("sep", "cls"):  # of BertProcessing: [token, id]
-        if name in processor:
-            processor[name][1] = number[processor[name][1]]
+    for part in processor.get("processors", [processor]):  # several in a "Sequence"
+        if part.get("type") == "TemplateProcessing":
+            for token in part["special_tokens"].values():
+                token["ids"] = [number[i] for i in token["ids"]]
+        for name in ("sep", "cls"):  # of BertProcessing: [token, id]
+            if name in part:
+                part[name][1] = number[part[name][1]]
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_input_names=tokenizer.model_input_names,
@@ -77,7 +78,7 @@ def trim_model(model: PreTrainedModel, kept: np.ndarray) -> None:
     """
     number, rows = {int(old): new for new, old in enumerate(kept)}, torch.from_numpy(kept)
     words = model.get_input_embeddings()
-    padding = None if words.padding_idx is None else number[words.padding_idx]
+    padding = None if words.padding_idx is None else number.get(words.padding_idx)  # the tokenizer's may be another
     trimmed = nn.Embedding(len(kept), words.embedding_dim, padding).to(words.weight)
     with torch.no_grad():
         trimmed.weight.copy_(words.weight[rows.to(words.weight.device)])

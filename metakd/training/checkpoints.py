@@ -14,18 +14,24 @@ from torch import Tensor, nn
 from metakd.training.sharding import like, whole
 
 
-def state(module: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+def state(module: nn.Module, optimizer: torch.optim.Optimizer | None, keep: bool) -> dict[str, Tensor]:
     """Weights and optimizer state by name, whole; all processes of a sharded training call this.
 
     Args:
         optimizer: None once no step is left, for it holds twice as much as the weights.
+        keep: whether this process wants them; one that does not never holds more than one whole tensor.
     """
-    tensors = {f"module.{name}": tensor for name, tensor in unique_tensors(module).items()}
+    tensors = {f"module.{name}": tensor for name, tensor in own_tensors(module).items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     for parameter, slots in optimizer.state.items() if optimizer else ():
         for key, value in slots.items():
-            tensors[f"optimizer.{names[parameter]}|{key}"] = whole(torch.as_tensor(value))
-    return tensors
+            tensors[f"optimizer.{names[parameter]}|{key}"] = torch.as_tensor(value)
+    found = {}
+    for name, tensor in tensors.items():
+        assembled = whole(tensor)
+        if keep:
+            found[name] = assembled.detach().cpu()
+    return found
 
 
 def save(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
@@ -51,17 +57,16 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
     return progress
 
 
-def unique_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and saved buffers, tied ones once; whole, so all processes of a sharded training call this."""
-    tensors = {name: whole(parameter) for name, parameter in module.named_parameters()}
+def own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and saved buffers, tied ones once, as they are laid out."""
+    tensors: dict[str, Tensor] = dict(module.named_parameters())
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     return tensors | {name: tensor for name, tensor in module.state_dict().items() if name not in parameters}
 
 
 def load_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Set what `unique_tensors` gave."""
-    parameters = dict(module.named_parameters())
-    own = unique_tensors(module) | parameters
+    """Set what `own_tensors` gave, whole."""
+    own = own_tensors(module)
     if own.keys() != tensors.keys():
         raise ValueError(f"weights of another model: {sorted(own.keys() ^ tensors.keys())[:5]}")
     with torch.no_grad():

@@ -31,7 +31,7 @@ from metakd.objectives.terms import BoundTerm, needs
 from metakd.training.loop import fit
 from metakd.training.problems import DistillationProblem
 from metakd.training.progress import Progress
-from metakd.training.runtime import seed_everything
+from metakd.training.runtime import on_one_machine, seed_everything
 from metakd.training.sources import Sources, Target
 from metakd.training.students import bind_stage, start_student, student_head, trains_classifier
 from metakd.training.teacher_cache import cache_teacher
@@ -127,8 +127,10 @@ class Run:
             self.accelerator.print(f"teacher layers by student layer:\n{table}")
         log.info("shown: %d rows (%s), %d with label", len(rows), ", ".join(stage.rows), rows.labelled.sum())
         keep = None
-        # An accelerator computes faster than a disk delivers, and a single epoch would not read what it has written.
-        if teacher is not None and need != Need() and epochs > 1 and self.accelerator.device.type == "cpu":
+        # An accelerator computes faster than a disk delivers, a single epoch would not read what it has written, and
+        # processes on several machines write to one file only if they share a disk.
+        pays = self.accelerator.device.type == "cpu" and epochs > 1 and on_one_machine(self.accelerator)
+        if teacher is not None and need != Need() and pays:
             limit = self.task.training.teacher_cache_gb * 1e9
             keep = partial(cache_teacher, cache, teacher, rows, need, limit, self.accelerator)
         views = TeacherViews(None if logits is None else logits[chosen], teacher, need, keep)

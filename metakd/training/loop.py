@@ -29,7 +29,7 @@ from metakd.data.encoding import EncodedRows
 from metakd.training import checkpoints
 from metakd.training.progress import Progress, best_file, describe, finish_epoch, record_step
 from metakd.training.runtime import seed_everything
-from metakd.training.sharding import bring_back, to_train
+from metakd.training.sharding import bring_back, check_sharded, to_train
 from metakd.training.tuning import tuned
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ def run_epochs(
         fused=accelerator.device.type in ("cpu", "cuda"),
     )
     model, optimizer = accelerator.prepare(trained, optimizer)
+    check_sharded(model, accelerator)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
     progress = Progress(**(checkpoints.restore(folder / CHECKPOINT, trained, optimizer.optimizer) or {}))
@@ -132,7 +133,7 @@ def run_epochs(
                     saved = time.monotonic()
             bring_back(trained, objective)
             if finish_epoch(progress, problem.score(), per_epoch) and accelerator.is_main_process:
-                checkpoints.write(best_file(folder, progress), checkpoints.unique_tensors(objective))
+                checkpoints.write(best_file(folder, progress), checkpoints.own_tensors(objective))
             log.info("%s", describe(progress.epochs[-1]))
             finished = progress.step == total
             if finished or due(saved, training.checkpoint_seconds, accelerator):
@@ -222,7 +223,7 @@ def save(
     progress: Progress,
     accelerator: Accelerator,
 ) -> None:
-    tensors = checkpoints.state(trained, optimizer)
+    tensors = checkpoints.state(trained, optimizer, accelerator.is_main_process)
     if not accelerator.is_main_process:
         return
     checkpoints.save(folder / CHECKPOINT, tensors, asdict(progress))

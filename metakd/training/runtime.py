@@ -66,6 +66,12 @@ class Together(Processes):
         return bool(broadcast_object_list([answer])[0])
 
 
+def on_one_machine(accelerator: Accelerator) -> bool:
+    """Whether all processes run on this machine, so that they see each other's files at once."""
+    count = accelerator.num_processes
+    return int(os.environ.get("LOCAL_WORLD_SIZE", count)) == count
+
+
 @functools.cache
 def has_bf16() -> bool:
     """Whether the device has bf16 arithmetic; emulation would be slower than fp32."""

@@ -34,6 +34,13 @@ def to_train(module: nn.Module, accelerator: Accelerator) -> nn.Module:
     return copy.deepcopy(module) if accelerator.distributed_type == DistributedType.FSDP else module
 
 
+def check_sharded(model: nn.Module, accelerator: Accelerator) -> None:
+    """Refuse to train whole what is to be sharded, as another version of Accelerate might: the losses would agree."""
+    wanted = accelerator.distributed_type == DistributedType.FSDP
+    if wanted and not all(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        raise RuntimeError("Accelerate has not sharded the model, although training.sharded asks for it")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor with the parts of all processes, which must all call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -127,16 +127,19 @@ def cache_teacher(
     cache = TeacherCache(folder, rows.lengths, sample)
     folder.mkdir(parents=True, exist_ok=True)
     guids = hashlib.sha256("\n".join(rows.guids).encode("utf-8", "surrogateescape")).hexdigest()
-    wanted: dict[str, Any] = {"rows": guids, "bytes": cache.bytes, "parts": sorted(cache.samples)}
+    wanted: dict[str, Any] = {
+        "rows": guids, "bytes": cache.bytes, "parts": sorted(cache.samples), "precision": accelerator.mixed_precision
+    }  # fmt: skip
     # The main process decides: what is free may look different to another in a moment.
     together = Together(accelerator)
     done = together.agree(manifests.read(folder / COMPLETE) == wanted)
+    if accelerator.is_main_process and not done:  # what a killed run has left would count as space that is taken
+        for file in (folder / COMPLETE, *folder.glob("*.bin")):
+            file.unlink(missing_ok=True)
     if not together.agree(done or cache.bytes <= min(limit, shutil.disk_usage(folder).free / 2)):
         log.info("the teacher runs in every step: its views of %d rows would take %.1f GB (training.teacher_cache_gb)",
                  len(rows), cache.bytes / 1e9)  # fmt: skip
         return None
-    if accelerator.is_main_process and not done:
-        (folder / COMPLETE).unlink(missing_ok=True)
     cache.open()
     if not done:
         for chosen, batch in batches_over(rows, accelerator, "teacher's inside"):

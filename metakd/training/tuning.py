@@ -30,10 +30,10 @@ def tuned(module: nn.Module, rows: EncodedRows, device: torch.device) -> Iterato
         if device.type == "cpu":
             stack.enter_context(fast_dropout(module))
             for model in {m for m in module.modules() if isinstance(m, PreTrainedModel)}:
-                former = model.config._attn_implementation
-                with suppress(InputError):  # a family whose attention cannot be replaced keeps its own
-                    attention.enable(model)
-                    stack.callback(model.set_attn_implementation, former)
+                if model.config._attn_implementation == "sdpa":  # what ours stands in for
+                    with suppress(InputError):  # a family whose attention cannot be replaced keeps its own
+                        attention.enable(model)
+                        stack.callback(model.set_attn_implementation, "sdpa")
         yield
 
 

@@ -1,7 +1,7 @@
 """Prototype scores: how typical a row is of its class, in its own domain and in the others.
 
 Meta-KD, section 3.2. One pass over the embeddings sums the centroids, a second one scores the
-rows; both read blocks, so memory does not grow with the table.
+rows; both read blocks, so memory grows with the table by a few numbers a row alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def prototype_scores(
         alpha: weight of the own domain, 0 to 1.
     """
     seen = domains >= 0
-    if len(np.unique(domains[seen])) == 1:
+    if domains.min(where=seen, initial=domains.max()) == domains.max():  # all rows that are seen are of one domain
         return np.where(seen, 1.0, np.nan)
     if variant == "released":
         labels, alpha = np.zeros_like(labels), 0.5
@@ -57,7 +57,6 @@ def prototype_scores(
     else:
         # A mean of cosines is the cosine to a sum of directions: one product, however many domains there are.
         elsewhere, group = (directions * present[..., None]).sum(0), labels
-    cells = domains * prototypes.shape[1] + labels
     columns = np.concatenate([directions.reshape(-1, embeddings.shape[1]), elsewhere]).T
     scores = np.empty(len(labels))
     for rows, block in blocks(embeddings):
@@ -65,32 +64,36 @@ def prototype_scores(
         products = block @ columns.astype(block.dtype)
         cosines = products / np.where(lengths > 0, lengths, 1)[:, None]
         each = np.arange(len(block))
-        own, other = cosines[each, cells[rows]], cosines[each, len(prototypes) * prototypes.shape[1] + group[rows]]
+        cells = domains[rows] * prototypes.shape[1] + labels[rows]
+        own, other = cosines[each, cells], cosines[each, len(prototypes) * prototypes.shape[1] + group[rows]]
         weight = np.full(len(block), alpha)
         if variant == "paper":
             left = counts[labels[rows]] - 1
             other = (other - own) / np.maximum(left, 1)
             weight[left < 1] = 1.0
         scores[rows] = weight * own + (1 - weight) * other
-    return np.where(seen, np.clip(scores, 0.0, 1.0), np.nan)
+    np.clip(scores, 0.0, 1.0, out=scores)
+    scores[~seen] = np.nan
+    return scores
 
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean embedding per domain and class [K, C, D] in float64, and which of them have rows [K, C]."""
     shape = (int(domains.max()) + 1, int(labels.max()) + 1)
-    cells = np.where(domains >= 0, domains * shape[1] + labels, shape[0] * shape[1])  # unseen rows: the last
-    sums = np.zeros((shape[0] * shape[1] + 1, embeddings.shape[1]))
+    last = shape[0] * shape[1]  # of rows that are not seen
+    sums, counts = np.zeros((last + 1, embeddings.shape[1])), np.zeros(last + 1, dtype=np.int64)
     for rows, block in blocks(embeddings):
         each = np.arange(len(block))
-        of_cell = csr_array((np.ones(len(block), block.dtype), (cells[rows], each)), (len(sums), len(block)))
+        cells = np.where(domains[rows] >= 0, domains[rows] * shape[1] + labels[rows], last)
+        of_cell = csr_array((np.ones(len(block), block.dtype), (cells, each)), (len(sums), len(block)))
         found = of_cell @ block
         if not np.isfinite(found).all():
             wrong = rows.start + int(np.flatnonzero(~np.isfinite(block).all(1))[0]) + 1
             raise InputError(f"the embedding of row {wrong} is not finite; extract the embeddings again")
         sums += found
-    counts = np.bincount(cells, minlength=len(sums))[:-1]
-    means = sums[:-1] / np.maximum(counts, 1)[:, None]
-    return means.reshape(*shape, -1), (counts > 0).reshape(shape)
+        counts += np.bincount(cells, minlength=len(counts))
+    means = sums[:-1] / np.maximum(counts[:-1], 1)[:, None]
+    return means.reshape(*shape, -1), (counts[:-1] > 0).reshape(shape)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

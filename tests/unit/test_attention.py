@@ -3,6 +3,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from metakd.data.encoding import Batch
+from metakd.errors import InputError
 from metakd.models import attention
 from metakd.models.views import Need, view
 from tests.conftest import FAMILIES, tiny_config
@@ -55,15 +56,15 @@ def test_scores_agree_with_the_eager_path_of_the_library(family: str) -> None:
 def test_nothing_is_collected_that_nobody_asked_for(family: str) -> None:
     model = AutoModelForSequenceClassification.from_config(tiny_config(family)).eval()
     attention.enable(model)
-    found = view(model, batch(family), Need())
+    found = view(model, batch(family), Need(projected=frozenset({2})))
     assert (found.hidden, found.attention, found.probabilities, found.transferable) == ({}, {}, {}, None)
+    assert set(found.projected) == {2}
 
 
 @pytest.mark.parametrize("length", [attention.SHORT - 1, attention.SHORT])
 def test_short_and_long_rows_in_bf16_against_fp32(length: int) -> None:
     torch.manual_seed(0)
-    layer = torch.nn.Identity()
-    layer.is_causal = False
+    layer = plain_layer()
     inputs = [torch.randn(2, 2, length, 8).bfloat16().requires_grad_() for _ in range(3)]
     exact = [values.detach().float().requires_grad_() for values in inputs]
     with attention.capture(frozenset({1}), frozenset({1}), frozenset()) as seen:
@@ -77,21 +78,50 @@ def test_short_and_long_rows_in_bf16_against_fp32(length: int) -> None:
         torch.testing.assert_close(own.grad.float(), reference.grad, rtol=0.05, atol=0.05)
 
 
-def test_attention_with_dropout_is_the_fused_one_on_average() -> None:
+def plain_layer(causal: bool = False) -> torch.nn.Module:
+    layer = torch.nn.Identity()
+    layer.is_causal = causal
+    return layer
+
+
+def test_probabilities_are_those_before_dropout() -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 2, 5, 8) for _ in range(3)]
+    with attention.capture(frozenset({1}), frozenset({1}), frozenset()) as seen:
+        attention.attention_with_scores(plain_layer(), *inputs, None, dropout=0.5)
+    torch.testing.assert_close(seen.probabilities[1], seen.scores[1].softmax(-1))
+
+
+@pytest.mark.parametrize("kind", ["causal", "causal by option", "grouped heads", "added mask", "position bias"])
+def test_attention_that_is_more_than_plain_is_not_read(kind: str) -> None:
+    query, key, value = (torch.randn(2, 2, 5, 8) for _ in range(3))
+    if kind == "grouped heads":
+        key, value = key[:, :1], value[:, :1]
+    mask = torch.zeros(2, 1, 5, 5) if kind == "added mask" else None
+    options = {"causal by option": {"is_causal": True}, "position bias": {"position_bias": query}}.get(kind, {})
+    with (
+        attention.capture(frozenset({1}), frozenset(), frozenset()),
+        pytest.raises(InputError, match="plain attention"),
+    ):
+        attention.attention_with_scores(plain_layer(kind == "causal"), query, key, value, mask, **options)
+
+
+def test_attention_with_dropout_is_the_fused_one_on_average(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU dropout makes the attention ours; over many masks its mean is what there is without dropout."""
     torch.manual_seed(0)
-    layer = torch.nn.Identity()
-    layer.is_causal = False
+    layer = plain_layer()
     query, key, value = (torch.randn(2, 2, 5, 8) for _ in range(3))
     mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
     mask[1, :, :, 3:] = False
     for mask_or_none in (mask, None):
         whole, _ = attention.attention_with_scores(layer, query, key, value, mask_or_none)
-        drawn = torch.stack(
-            [
-                attention.attention_with_scores(layer, query, key, value, mask_or_none, dropout=0.2)[0]
-                for _ in range(4000)
-            ]
-        )
+        with monkeypatch.context() as patched:
+            patched.setattr(attention, "sdpa_attention_forward", None)  # is not called
+            drawn = torch.stack(
+                [
+                    attention.attention_with_scores(layer, query, key, value, mask_or_none, dropout=0.2)[0]
+                    for _ in range(4000)
+                ]
+            )
         assert drawn.std(0).min() > 0
         torch.testing.assert_close(drawn.mean(0), whole, rtol=0, atol=0.05)

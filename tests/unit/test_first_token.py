@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from metakd.models import attention
 from metakd.models.first_token import FAMILIES, first_token_only
 from tests.conftest import tiny_config
 
@@ -12,10 +13,13 @@ MASK = (IDS != 0).long()
 
 
 @pytest.mark.parametrize("padded", [True, False])
-@pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert", "modernbert"])
-def test_logits_and_gradients_are_those_of_the_whole_model(family: str, padded: bool) -> None:
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("family", [*FAMILIES, "distilbert", "modernbert"])
+def test_logits_and_gradients_are_those_of_the_whole_model(family: str, enabled: bool, padded: bool) -> None:
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(tiny_config(family))
+    if enabled:
+        attention.enable(model)
     inputs = {"input_ids": IDS if padded else IDS[:1], "attention_mask": MASK if padded else MASK[:1]}
     seen: list[tuple[int, ...]] = []
     last = [m for n, m in model.named_modules() if n.endswith(("output.LayerNorm", "output_layer_norm", "mlp_norm"))][

@@ -1,12 +1,13 @@
 """How a process starts: its threads, and what it refuses."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from metakd.errors import InputError
-from metakd.training.runtime import start
+from metakd.training.runtime import on_one_machine, start
 from metakd.training.tuning import share_cores
 
 
@@ -25,6 +26,16 @@ def test_processes_share_the_cores(processes: str, threads: str, wanted: str, mo
         assert torch.get_num_threads() == {"share": 4, "left": 2, "one": 1}[wanted]
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("local", "wanted"), [(None, True), ("2", True), ("1", False)])
+def test_processes_on_several_machines_are_told_apart(
+    local: str | None, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+    assert on_one_machine(SimpleNamespace(num_processes=2)) == wanted
 
 
 def test_what_would_be_another_sharding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

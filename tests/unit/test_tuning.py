@@ -10,9 +10,11 @@ from transformers import AutoModelForSequenceClassification
 
 from metakd.data.encoding import EncodedRows, encode
 from metakd.data.tables import TRAINING
+from metakd.models.attention import NAME
 from metakd.models.dropout import FastDropout, drop, fast_dropout
 from metakd.models.words import UsedWords, train_used_words
 from metakd.training.loop import parameter_groups
+from metakd.training.tuning import tuned
 from tests.conftest import make_tokenizer, tiny_config
 
 
@@ -52,6 +54,17 @@ def test_dropout_layers_are_fast_ones_for_a_while() -> None:
         assert type(model[0]) is FastDropout
         assert torch.equal(model[0].eval()(values), values)
     assert type(model[0]) is nn.Dropout
+
+
+@pytest.mark.parametrize(("before", "within"), [("sdpa", NAME), ("eager", "eager"), (NAME, NAME)])
+def test_a_model_is_as_it_was_after_training(before: str, within: str, rows: EncodedRows) -> None:
+    model = AutoModelForSequenceClassification.from_config(tiny_config(dropout=0.1), attn_implementation=before)
+    kinds = [type(module) for module in model.modules()]
+    with tuned(model, rows, torch.device("cpu")):
+        assert model.config._attn_implementation == within
+        assert {FastDropout, UsedWords} <= {type(module) for module in model.modules()}
+    assert model.config._attn_implementation == before
+    assert [type(module) for module in model.modules()] == kinds
 
 
 @pytest.fixture

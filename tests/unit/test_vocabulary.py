@@ -40,6 +40,18 @@ def test_texts_of_the_kept_words_are_the_same_tokens_and_others_are_spelled() ->
     assert (trimmed.pad_token, trimmed.pad_token_id) == ("[PAD]", 0)
 
 
+def test_special_tokens_of_several_post_processors_are_numbered_anew() -> None:
+    whole = bert_tokenizer()
+    state = json.loads(whole.backend_tokenizer.to_str())
+    state["post_processor"] = {"type": "Sequence", "processors": [state["post_processor"]]}
+    several = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), **whole.special_tokens_map
+    )
+    kept = kept_words(several, np.array(whole("good")["input_ids"]))
+    trimmed = trim_tokenizer(several, kept)
+    assert [int(kept[i]) for i in trimmed("good")["input_ids"]] == whole("good")["input_ids"]
+
+
 def test_a_vocabulary_of_merges_is_refused() -> None:
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
     with pytest.raises(InputError, match="BPE"):
