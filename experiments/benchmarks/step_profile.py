@@ -42,7 +42,6 @@ def main(
         work: folder for models and caches.
     """
     from ours import Bench
-    from torch.profiler import ProfilerActivity, profile
 
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -56,19 +55,28 @@ def main(
         problem.teacher.start()
         bench.fit(problem)
         parts, seconds = by_part(lambda problem=problem: bench.fit(problem))  # type: ignore[misc]
-        with profile(activities=[ProfilerActivity.CPU]) as profiled:
-            bench.fit(problem)
-        every = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
-        whole = sum(every.values())
-        operations = {"matrix products": sum(every.get(name, 0) for name in PRODUCTS) / whole}
-        most = sorted((v / whole, k) for k, v in every.items() if k not in PRODUCTS)[: -(8 + 1) : -1]
-        operations |= {name: share for share, name in most}
+        operations = by_operation(lambda problem=problem: bench.fit(problem))  # type: ignore[misc]
         found[title] = {"rows_per_second": rows / seconds, "parts": parts, "operations": operations}
         print(f"{title}: {rows / seconds:.1f} rows/s")
         for name, share in {**parts, **operations}.items():
             print(f"  {name:40} {100 * share:5.1f} %")
     write_json(out, {"kind": kind, "rows": rows, "batch_size": batch_size, "precision": bench.precision,
                      "stages": found, "machine": machine()})  # fmt: skip
+
+
+def by_operation(job: Callable[[], float]) -> dict[str, float]:
+    """Share of all products of matrices and of the largest other operations in the time of all."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        job()
+    every = {event.key: event.self_cpu_time_total for event in profiled.key_averages()}
+    shares = {name: value / sum(every.values()) for name, value in every.items()}
+    largest = sorted((name for name in shares if name not in PRODUCTS), key=lambda name: -shares[name])[:8]
+    return {
+        "matrix products": sum(shares.get(name, 0.0) for name in PRODUCTS),
+        **{name: shares[name] for name in largest},
+    }
 
 
 def by_part(job: Callable[[], float]) -> tuple[dict[str, float], float]:
