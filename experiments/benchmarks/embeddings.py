@@ -38,7 +38,7 @@ def main(
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise InputError(f"{error}; install it as tests/references/requirements.txt says") from None
+        raise InputError(f"{error}; install it and set PYTHONPATH as tests/references/requirements.txt says") from None
     import datasets
     import numpy as np
     from transformers import AutoModel

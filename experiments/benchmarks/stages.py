@@ -52,7 +52,7 @@ def main(
     try:
         import textbrewer as _  # noqa: F401
     except ImportError as error:
-        raise InputError(f"{error}; install TextBrewer as tests/references/requirements.txt says") from None
+        raise InputError(f"{error}; install it and set PYTHONPATH as tests/references/requirements.txt says") from None
     import numpy as np
     from contestants import released, textbrewer
     from ours import Bench

@@ -75,7 +75,7 @@ def others(found: dict[str, Any]) -> list[tuple[str, str]]:
     shown = f"{medians['scoring a stream']['seconds']:.0f} s, {medians['scoring a stream']['peak_mb']:.0f} MB"
     lines.append((f"of {scores['streamed_rows']:,}, streamed", shown))
     growth = ", ".join(f"{g['rows']:,}: {g['peak_memory_mb']} MB" for g in found["scale"]["growth"])
-    lines.append(("memory of training by rows", growth))
+    lines.append(("memory of training a BERT of 2 layers and 64 dimensions, by rows", growth))
     several = [(way, v) for way, v in found["scale"]["processes"].items() if "largest_difference_of_a_loss" in v]
     shown = ", ".join(f"{way} {v['largest_difference_of_a_loss']:.0e}" for way, v in several)
     lines.append(("largest difference of a step's loss from one process", shown))

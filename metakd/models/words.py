@@ -1,4 +1,4 @@
-"""Train only the word embeddings that the training rows use; half of a small model's weights are words."""
+"""Train only the word embeddings that the training rows use; most of a small model's weights are words."""
 
 from __future__ import annotations
 
