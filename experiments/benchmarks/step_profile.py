@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
@@ -53,9 +55,10 @@ def main(
     for title, stage in (("stage 1", bench.inner), ("stage 2", bench.last)):
         problem = bench.prepared("train.tsv").problem(stage, 2, bench.empty("cache"))
         problem.teacher.start()
-        bench.fit(problem)
-        parts, seconds = by_part(lambda problem=problem: bench.fit(problem))  # type: ignore[misc]
-        operations = by_operation(lambda problem=problem: bench.fit(problem))  # type: ignore[misc]
+        epoch = partial(bench.fit, problem)
+        epoch()
+        parts, seconds = by_part(epoch)
+        operations = by_operation(epoch)
         found[title] = {"rows_per_second": rows / seconds, "parts": parts, "operations": operations}
         print(f"{title}: {rows / seconds:.1f} rows/s")
         for name, share in {**parts, **operations}.items():
@@ -98,24 +101,22 @@ def by_part(job: Callable[[], float]) -> tuple[dict[str, float], float]:
         ("clipping, optimizer", AcceleratedOptimizer, "step"),
         ("clipping, optimizer", AcceleratedOptimizer, "zero_grad"),
     ]
-    spent: Counter[str] = Counter()
-    patches = [patch.object(owner, name, timed(getattr(owner, name), part, spent)) for part, owner, name in places]
-    for one in patches:
-        one.start()
-    seconds = job()
-    for one in patches:
-        one.stop()
+    spent: dict[str, float] = defaultdict(float)
+    with ExitStack() as stack:
+        for part, owner, name in places:
+            stack.enter_context(patch.object(owner, name, timed(getattr(owner, name), part, spent)))
+        seconds = job()
     shares = {part: value / seconds for part, value in spent.items()}
     return {**shares, "the rest": 1 - sum(shares.values())}, seconds
 
 
-def timed(function: Callable[..., Any], part: str, spent: Counter[str]) -> Callable[..., Any]:
+def timed(function: Callable[..., Any], part: str, spent: dict[str, float]) -> Callable[..., Any]:
     """The function, with its seconds added to a part."""
 
     def measured(*arguments: Any, **options: Any) -> Any:
         begun = time.perf_counter()
         result = function(*arguments, **options)
-        spent[part] += time.perf_counter() - begun  # type: ignore[assignment]
+        spent[part] += time.perf_counter() - begun
         return result
 
     return measured

@@ -38,9 +38,9 @@ class Capture:
         calls: layers passed so far.
     """
 
-    of_scores: frozenset[int]
-    of_probabilities: frozenset[int]
-    of_projected: frozenset[int]
+    of_scores: frozenset[int] = frozenset()
+    of_probabilities: frozenset[int] = frozenset()
+    of_projected: frozenset[int] = frozenset()
     scores: dict[int, Tensor] = field(default_factory=dict)
     probabilities: dict[int, Tensor] = field(default_factory=dict)
     projected: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def capture(
 ) -> Iterator[Capture]:
     """Collect what these layers compute during one forward pass of a model that was enabled."""
     found = Capture(of_scores, of_probabilities, of_projected)
-    token = _active.set(found if of_scores or of_probabilities or of_projected else None)
+    token = _active.set(found)
     try:
         yield found
     finally:
@@ -98,22 +98,19 @@ def attention_with_scores(
     Raises:
         InputError: something is wanted of a layer whose attention is more than this.
     """
-    active = _active.get()
-    if active is not None:
-        active.calls += 1
-        if active.calls in active.of_projected:
-            active.projected[active.calls] = (query, key, value)
-    wanted = active is not None and active.calls in active.of_scores | active.of_probabilities
-    causal = options.get("is_causal")
-    causal = attention_mask is None and (getattr(module, "is_causal", True) if causal is None else causal)
-    added = attention_mask is not None and attention_mask.dtype != torch.bool
-    special = causal or added or query.shape[1] != key.shape[1] or options.get("position_bias") is not None
-    if wanted and special:
+    active = _active.get() or Capture()
+    active.calls += 1
+    layer = active.calls
+    if layer in active.of_projected:
+        active.projected[layer] = (query, key, value)
+    wanted = layer in active.of_scores | active.of_probabilities
+    plain = is_plain(module, query, key, attention_mask, options)
+    if wanted and not plain:
         raise InputError(
             f"{type(module).__name__} is causal, has grouped heads or adds a bias to its scores, and only scores of "
             "plain attention can be read; use a method without attention terms"
         )
-    if not wanted and (dropout == 0 or query.device.type != "cpu" or special):
+    if not wanted and (dropout == 0 or query.device.type != "cpu" or not plain):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
@@ -121,15 +118,25 @@ def attention_with_scores(
     if attention_mask is not None:
         lowest = torch.full((), torch.finfo(scores.dtype).min, dtype=scores.dtype, device=scores.device)
         scores += torch.where(attention_mask, torch.zeros_like(lowest), lowest)
-    if active is not None and active.calls in active.of_scores:
-        active.scores[active.calls] = scores
+    if layer in active.of_scores:
+        active.scores[layer] = scores
     probabilities = scores.softmax(-1, dtype=torch.float32 if key.shape[2] < SHORT else None).to(value.dtype)
-    if active is not None and active.calls in active.of_probabilities:
-        active.probabilities[active.calls] = probabilities
+    if layer in active.of_probabilities:
+        active.probabilities[layer] = probabilities
     if dropout > 0:
         by = drop if query.device.type == "cpu" else nn.functional.dropout
         probabilities = by(probabilities, dropout)
     return (probabilities @ value).transpose(1, 2).contiguous(), None
+
+
+def is_plain(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]) -> bool:
+    """Whether a layer attends as `attention_with_scores` computes it: not causal, no grouped heads, nothing added."""
+    if mask is None:
+        causal = options.get("is_causal")  # goes before the module's own
+        masked_plainly = not (getattr(module, "is_causal", True) if causal is None else causal)
+    else:
+        masked_plainly = mask.dtype == torch.bool
+    return masked_plainly and query.shape[1] == key.shape[1] and options.get("position_bias") is None
 
 
 AttentionInterface.register(NAME, attention_with_scores)
