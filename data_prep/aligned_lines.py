@@ -16,46 +16,58 @@ log = logging.getLogger(__name__)
 
 
 def main(
-    text_a: Path, domain: str, out: Path, text_b: Path | None = None, label: Path | None = None, name: str | None = None
+    text_a: Path,
+    domain: str,
+    out: Path,
+    text_b: Path | None = None,
+    label: Path | None = None,
+    name: str | None = None,
+    remake: bool = False,
 ) -> None:
     """Write one table from files with one text, label or domain per line; white space around a line is dropped.
 
     Args:
         text_a: file of the texts.
-        domain: file of the domains if there is one of this name, else the domain of all rows.
+        domain: file of the domains if a file has this name, else the domain of all rows.
         out: the table; its suffix names the format.
         text_b: file of the second texts of pairs.
         label: file of the labels; without it the rows have none.
-        name: guids are NAME-1, NAME-2 and so on by line; by default the name of the table without its suffix.
+        name: guids are NAME-1, NAME-2 and so on, by line; by default the name of the table without its suffix.
+        remake: make it anew if other code made it.
     """
     if out.suffix not in FORMATS:
         raise InputError(f"--out {out}: unknown format {out.suffix!r}; a table ends in one of {', '.join(FORMATS)}")
-    given = {"text_a": text_a, "text_b": text_b, "label": label}
-    files = {field: path for field, path in given.items() if path is not None}
-    fixed = {"text_b": "", "label": "", "domain": domain.strip()}
+    files = {"text_a": text_a}
+    constants = {}
+    for field, path in {"text_b": text_b, "label": label}.items():
+        if path is None:
+            constants[field] = ""
+        else:
+            files[field] = path
     if Path(domain).is_file():
         files["domain"] = Path(domain)
-    elif not fixed["domain"] or "/" in domain:
+    elif not domain.strip() or "/" in domain:
         raise InputError(f"--domain {domain!r}: no such file; name one, or a domain without '/' for all rows")
+    else:
+        constants["domain"] = domain.strip()
     for field, path in files.items():
         if not path.is_file():
-            raise InputError(f"--{field} {path}: no such file")
-        fixed.pop(field, None)
+            raise InputError(f"--{field} {path}: no such file; name an existing one")
     prefix = out.stem if name is None else name
-    step = Step(out, {"name": prefix, **fixed}, dict(files), file=True)
+    step = Step(out, {"name": prefix, **constants}, dict(files), file=True, remake=remake)
     if step.finished():
         return
     check_lengths(files)
     with step.workspace() as file:
         if file is not None:
-            count = write_rows(file, rows(files, fixed, prefix), out.suffix)
+            count = write_rows(file, rows(files, constants, prefix), out.suffix)
             log.info("%s: %d rows", out, count)
 
 
 def lines(path: Path, field: str) -> Iterator[str]:
-    """The lines of a file, one at a time; a byte order mark and line ends of either kind are dropped.
+    """Yield the lines of a file, without white space around them and without a byte order mark.
 
-    A row may lack its second text or its label; its line is empty then.
+    A line may be empty in the files of text_b and label only: that row has no second text, or no label.
     """
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -69,19 +81,19 @@ def lines(path: Path, field: str) -> Iterator[str]:
 
 
 def check_lengths(files: dict[str, Path]) -> None:
-    """Read every file to its end before anything is written."""
+    """Read every file to its end before anything is written; raise InputError if their lines do not match."""
     counts = {path: sum(1 for _ in lines(path, field)) for field, path in files.items()}
     if len(set(counts.values())) > 1:
-        found = ", ".join(f"{path} has {count}" for path, count in counts.items())
-        raise InputError(f"the numbers of lines differ: {found}; line i of each file must belong to row i")
+        lengths = ", ".join(f"{path} has {count}" for path, count in counts.items())
+        raise InputError(f"the numbers of lines differ: {lengths}; line i of each file must belong to row i")
     if 0 in counts.values():
         raise InputError(f"{next(iter(counts))}: has no lines; give it at least one")
 
 
-def rows(files: dict[str, Path], fixed: dict[str, str], prefix: str) -> Iterator[Row]:
-    """Row i from line i of each file; `fixed` has what is the same in all rows."""
+def rows(files: dict[str, Path], constants: dict[str, str], prefix: str) -> Iterator[Row]:
+    """Yield row i from line i of each file; `constants` holds the fields that are the same in all rows."""
     for number, values in enumerate(zip(*(lines(path, field) for field, path in files.items()), strict=True), 1):
-        yield {"guid": f"{prefix}-{number}", **fixed, **dict(zip(files, values, strict=True))}
+        yield {"guid": f"{prefix}-{number}", **constants, **dict(zip(files, values, strict=True))}
 
 
 if __name__ == "__main__":

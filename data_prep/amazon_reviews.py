@@ -1,7 +1,7 @@
 """Sentiment of Amazon reviews in four domains (Blitzer, Dredze & Pereira, ACL 2007), as in the Meta-KD paper.
 
-Source: `sorted_data_acl` of the Multi-Domain Sentiment Dataset v2.0. Its files look like XML, but are not:
-no root, bare ampersands, control characters. So they are read as text, tag line by tag line.
+Source: `sorted_data_acl` of the Multi-Domain Sentiment Dataset v2.0. Its files look like XML, but are not valid
+XML: they have no root, bare ampersands and control characters. So the reviews are cut out of the text by their tags.
 """
 
 from __future__ import annotations
@@ -18,19 +18,28 @@ from sklearn.model_selection import StratifiedKFold
 
 from metakd.cli import run
 from metakd.data import splits
+from metakd.data.formats import decode_utf8
 from metakd.data.tables import Row
 from metakd.errors import InputError
 from metakd.steps import Step
 
 FOLDERS = {"books": "books", "dvd": "dvd", "electronics": "electronics", "kitchen": "kitchen_&_housewares"}
 LABELS = ("positive", "negative")
+# The order of the files decides the order of the rows, which the released split depends on.
+FILES = {(domain, label): f"{folder}/{label}.review" for domain, folder in FOLDERS.items() for label in LABELS}
 REVIEW = re.compile(r"^<review_text>\n(.*?)^</review_text>", re.MULTILINE | re.DOTALL)
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
 RELEASED_SEED = 11111
 
 
-def main(source: Path, out: Path, split: Literal["grouped", "released"] = "grouped", seed: int = 1) -> None:
+def main(
+    source: Path,
+    out: Path,
+    split: Literal["grouped", "released"] = "grouped",
+    seed: int = 1,
+    remake: bool = False,
+) -> None:
     """Write train.tsv, dev.tsv and test.tsv of the Amazon reviews.
 
     Args:
@@ -38,57 +47,48 @@ def main(source: Path, out: Path, split: Literal["grouped", "released"] = "group
         out: folder for the tables.
         split: "grouped" deals 80/10/10 and keeps identical reviews together; "released" is the split of the
             released Meta-KD code, in which some identical reviews straddle splits.
-        seed: of the grouped split.
+        seed: seed of the grouped split.
+        remake: make it anew if other code made it.
     """
     if not source.exists():
-        raise InputError(f"--source {source}: no such folder or file")
+        raise InputError(f"--source {source}: no such folder or file; name an existing one")
     files = read_tar(source) if source.is_file() else read_folder(source)
     rows = [row for (domain, label), text in files.items() for row in reviews(text, domain, label)]
-    step = Step(out, {"split": split, "seed": seed, "rows": rows_hash(rows)}, {})
+    step = Step(out, {"split": split, "seed": seed, "rows": rows_hash(rows)}, {}, remake=remake)
     if step.finished():
         return
     tables = released_split(rows) if split == "released" else splits.split(rows, SHARES, seed)
-    splits.publish(step, tables)
+    splits.write_splits(step, tables)
 
 
 def read_folder(source: Path) -> dict[tuple[str, str], str]:
-    """The text of each domain's and label's file, in the order that the released split counts on."""
+    """The text of each file by domain and label."""
     root = source / "sorted_data_acl" if (source / "sorted_data_acl").is_dir() else source
-    found = {}
-    for domain, folder in FOLDERS.items():
-        for label in LABELS:
-            path = root / folder / f"{label}.review"
-            if not path.is_file():
-                raise InputError(f"--source {source}: {path} is missing")
-            found[domain, label] = decoded(path.read_bytes(), str(path))
-    return found
+    texts = {}
+    for key, name in FILES.items():
+        path = root / name
+        if not path.is_file():
+            raise InputError(f"--source {source}: {path} is missing; name the folder sorted_data_acl")
+        texts[key] = decode_utf8(path.read_bytes(), str(path))
+    return texts
 
 
 def read_tar(source: Path) -> dict[tuple[str, str], str]:
-    """The same from the published archive; members are read in memory, so no path of it is ever written to."""
-    found = {}
+    """The text of each file by domain and label, from the published archive; it is read in memory, not unpacked."""
+    texts = {}
     try:
         with tarfile.open(source) as archive:
-            for domain, folder in FOLDERS.items():
-                for label in LABELS:
-                    file = archive.extractfile(f"sorted_data_acl/{folder}/{label}.review")
-                    assert file is not None
-                    found[domain, label] = decoded(file.read(), f"{source}, {file.name}")
+            for key, name in FILES.items():
+                file = archive.extractfile(f"sorted_data_acl/{name}")
+                assert file is not None
+                texts[key] = decode_utf8(file.read(), f"{source}, {file.name}")
     except (tarfile.TarError, KeyError) as error:
-        raise InputError(f"--source {source}: not the published archive ({error})") from None
-    return found
-
-
-def decoded(content: bytes, where: str) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InputError(f"{where}, line {line}: is not UTF-8; get the file again") from None
+        raise InputError(f"--source {source}: not the published archive ({error}); get the file again") from None
+    return texts
 
 
 def reviews(text: str, domain: str, label: str) -> list[Row]:
-    """The reviews of one file; control characters become spaces, entities the characters they stand for."""
+    """The reviews of one file, with control characters as spaces and entities as the characters they stand for."""
     rows = []
     for number, match in enumerate(REVIEW.finditer(text), 1):
         review = html.unescape(html.unescape(match[1]))  # some were escaped twice
@@ -99,21 +99,26 @@ def reviews(text: str, domain: str, label: str) -> list[Row]:
 
 
 def rows_hash(rows: list[Row]) -> str:
+    """A hash of all rows; the step compares it instead of the source, which may be a folder or an archive."""
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def released_split(rows: list[Row]) -> dict[str, list[Row]]:
-    """Shuffle, first fold of ten for test, first fold of ten of the rest for dev (generate_senti_data.py)."""
+    """The split of the released code (generate_senti_data.py).
+
+    It shuffles the rows, takes the first of ten folds for test, and the first of ten folds of the rest for dev.
+    """
     shuffled = [rows[i] for i in np.random.RandomState(RELEASED_SEED).permutation(len(rows))]
-
-    def first_fold(of: list[Row]) -> tuple[list[Row], list[Row]]:
-        folds = StratifiedKFold(10, shuffle=True, random_state=RELEASED_SEED)
-        kept, taken = next(folds.split(of, [row["label"] for row in of]))
-        return [of[i] for i in kept], [of[i] for i in taken]
-
     rest, test = first_fold(shuffled)
     train, dev = first_fold(rest)
     return {"train": train, "dev": dev, "test": test}
+
+
+def first_fold(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows outside and inside the first of ten folds that are stratified by label."""
+    folds = StratifiedKFold(10, shuffle=True, random_state=RELEASED_SEED)
+    outside, inside = next(folds.split(rows, [row["label"] for row in rows]))
+    return [rows[i] for i in outside], [rows[i] for i in inside]
 
 
 if __name__ == "__main__":

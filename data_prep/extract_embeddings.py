@@ -1,4 +1,4 @@
-"""Embeddings of a table's rows from the untouched pretrained encoder, for prototype weights."""
+"""Embeddings of the training rows from the untouched pretrained encoder, for prototype weights."""
 
 from __future__ import annotations
 
@@ -6,40 +6,45 @@ import time
 from pathlib import Path
 
 from metakd.cli import run
+from metakd.config import Task
+from metakd.errors import InputError
+from metakd.methods.method import Method
 from metakd.steps import Step
 
 
-def main(model: str, table: Path, out: Path, max_length: int = 128) -> None:
-    """Write E(x), the masked mean of the last hidden states, of every row.
+def main(task: Task, method: Method, out: Path, remake: bool = False) -> None:
+    """Write E(x), the masked mean of the last hidden states of task.teacher, of every row of task.train.
 
-    Token ids and vectors stay on disk; what grows in memory is a row's guid, length and hash, some 200 bytes.
-
-    Runs under torchrun too: each process embeds its share of the rows and writes it to the shared file.
+    Token ids and vectors stay on disk; memory grows by a row's guid, length and hash, some 200 bytes. Runs under
+    torchrun too: each process embeds its share of the rows and writes it to the shared file.
 
     Args:
-        model: Hugging Face name or folder of the encoder.
-        table: TSV, CSV, JSONL or Parquet.
+        task: task file (YAML); any field can be overridden, e.g. --task.teacher bert-base-uncased.
+        method: method file (YAML); only one with `prototypes` needs embeddings.
         out: folder for the embeddings: values.npy [n, D] and keys.npy (hashes of the guids), memory-mapped.
-        max_length: tokens a row is cut to.
+        remake: make them anew if other code made them.
     """
-    step = Step(out, {"max_length": max_length}, {"table": table, "model": model})
+    if method.prototypes is None:
+        raise InputError("the method file has no prototypes, so it needs no embeddings")
+    task.require("train")
+    step = Step(out, {"max_length": task.max_length}, {"table": task.train, "model": task.teacher}, remake=remake)
     if step.finished():
         return
     from transformers import AutoModel
 
     from metakd.data.encoding import encode, load_tokenizer
     from metakd.data.tables import TRAINING
-    from metakd.models.classifier import check_tokenizer, load_config
+    from metakd.models.classifier import check_tokenizer_fits, load_config
     from metakd.models.pooling import embed
     from metakd.training.inference import fill_store
     from metakd.training.runtime import Together, start
 
-    load_config(model)
-    accelerator = start("fp32")  # the same vectors on every machine
-    tokenizer = load_tokenizer(model)
-    encoder = AutoModel.from_pretrained(model, trust_remote_code=False)
-    check_tokenizer(encoder, tokenizer, max_length, model)
-    rows = encode(table, tokenizer, max_length, required=TRAINING)
+    load_config(task.teacher)
+    accelerator = start("fp32", task.training.cpu_tuning)  # fp32: the same vectors on every machine
+    tokenizer = load_tokenizer(task.teacher)
+    encoder = AutoModel.from_pretrained(task.teacher, trust_remote_code=False)
+    check_tokenizer_fits(encoder, tokenizer, task.max_length, task.teacher)
+    rows = encode(task.train, tokenizer, task.max_length, required=TRAINING)
     encoder.to(accelerator.device)
     started, width = time.monotonic(), encoder.config.hidden_size
     with step.workspace(Together(accelerator)) as folder:

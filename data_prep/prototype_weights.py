@@ -1,117 +1,125 @@
-"""Prototype weights: how typical each row is of its class in all domains (Meta-KD, section 3.2)."""
+"""The training table with a weight column: the prototype score of each row."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+from tabulate import tabulate
 
 from metakd.cli import run
-from metakd.data.few_labels import visible
-from metakd.data.labels import ProblemType, stratum
+from metakd.config import Task
+from metakd.data.few_labels import visible_labels
+from metakd.data.formats import Row
+from metakd.data.labels import stratum
 from metakd.data.row_store import RowStore
-from metakd.data.tables import TRAINING, Row, read_rows, write_rows
-from metakd.errors import InputError, nearest
+from metakd.data.tables import TRAINING, read_rows, write_rows
+from metakd.errors import InputError
 from metakd.manifests import MANIFEST, content_hash
+from metakd.methods.method import Method
 from metakd.steps import Step
+from metakd.training.plan import DomainSelection
 from metakd.weighting.prototypes import prototype_scores
 
 
 def main(
-    table: Path,
+    task: Task,
+    method: Method,
     embeddings: Path,
     out: Path,
-    variant: Literal["paper", "released"] = "paper",
-    alpha: float = 0.5,
     domain: str = "",
     fraction: float = 1.0,
     exclude_domain: str = "",
-    seed: int = 1,
-    problem: ProblemType = "single_label",
+    remake: bool = False,
 ) -> None:
-    """Write the table with a weight column, the prototype score t of each row, from 0 to 1.
+    """Write task.train with a weight column, the prototype score t of each row, from 0 to 1.
 
-    A single domain gives 1 everywhere. A class that no other domain has counts by its own prototype alone.
-    Negative scores become 0. Rows whose label is missing or may not be seen get no weight. For a few-shot or
-    zero-shot student give the options of train_teacher.py here too, so that no hidden label enters a prototype.
+    A single domain gives 1 everywhere. A class that no other domain has counts by its own prototype alone. Negative
+    scores become 0. Rows whose label is missing or hidden get no weight. For a few-shot or zero-shot student give the
+    same --domain, --fraction and --exclude_domain as to train_teacher.py, so that prototypes know no hidden label.
 
     Args:
-        table: TSV, CSV, JSONL or Parquet.
-        embeddings: folder made from this table by extract_embeddings.py.
+        task: task file (YAML), for the table, the problem and the seed.
+        method: method file (YAML), for `prototypes`: variant and alpha.
+        embeddings: folder made from the same table by extract_embeddings.py.
         out: the weighted table; its suffix names the format.
-        variant: "paper" compares with the prototypes of the row's class, "released" (the released code) with
-            those of the domains without regard to classes.
-        alpha: weight of the own domain in the paper's variant, 0 to 1.
-        domain: the one that --fraction is about.
-        fraction: share of the labels of --domain that may be seen, as in train_teacher.py.
-        exclude_domain: a domain none of whose labels may be seen.
-        seed: of the choice of those labels; that of the training, --task.training.seed.
-        problem: of the task; in "multi_label" the same set of labels is one class, in "regression" there are none.
+        domain: the domain that --fraction is about.
+        fraction: fraction of the labels of --domain that are visible.
+        exclude_domain: a domain whose labels are all hidden.
+        remake: make the table anew if other code made it.
     """
-    if fraction != 1 and not domain:
-        raise InputError(f"--fraction {fraction}: name the domain that it is about with --domain")
-    if not 0 <= alpha <= 1:
-        raise InputError(f"--alpha is {alpha}; it must be from 0 to 1")
-    if variant == "released" and alpha != 0.5:
-        raise InputError("--alpha belongs to --variant paper; the released code counts both parts by half")
-    seen_from = {"domain": domain, "fraction": fraction, "exclude_domain": exclude_domain, "seed": seed,
-                 "problem": problem}  # fmt: skip
-    settings = {"variant": variant, "alpha": alpha, **seen_from}
-    step = Step(out, settings, {"table": table, "embeddings": embeddings}, file=True)
+    if method.prototypes is None:
+        raise InputError("the method file has no prototypes, so nothing is weighted by them")
+    task.require("train")
+    selection, table = DomainSelection(domain, fraction, exclude_domain), Path(task.train)
+    settings = {"prototypes": method.prototypes, "selection": selection, "problem": task.problem}
+    settings["seed"] = task.training.seed if fraction < 1 else None  # chooses the visible labels
+    step = Step(out, settings, {"table": table, "embeddings": embeddings}, file=True, remake=remake)
     if step.finished():
         return
-    check_table(table, embeddings)
-    columns = ("guid", "label", "domain")
-    guid, label, domain_of = zip(
-        *([row[c] for c in columns] for row in read_rows(table, required=TRAINING)), strict=True
-    )
-    for option, name in (("--domain", domain), ("--exclude_domain", exclude_domain)):
-        if name and name not in domain_of:
-            known = sorted(set(domain_of))
-            raise InputError(f"{option} {name}: {table} has {known}{nearest(name, known)}")
-    strata = [stratum(value, problem) for value in label]
+    check_embeddings(table, embeddings)
+    rows = [(row["guid"], row["label"], row["domain"]) for row in read_rows(table, required=TRAINING)]
+    guid_column, label_column, domain_column = zip(*rows, strict=True)
+    selection.check_domains(sorted(set(domain_column)))
+    strata = [stratum(label, task.problem) for label in label_column]
     label_names, labels = np.unique(strata, return_inverse=True)
-    domain_names, domains = np.unique(domain_of, return_inverse=True)
-    seen = (np.array(label) != "") & (np.array(domain_of) != exclude_domain)
-    few = np.flatnonzero(seen & (np.array(domain_of) == domain))
-    seen[few] = visible([guid[i] for i in few], [strata[i] for i in few], fraction, seed)
-    if not seen.any():
-        raise InputError(f"{table} has no row whose label may be seen; prototypes are made of labelled rows")
+    domain_names, domains = np.unique(domain_column, return_inverse=True)
+    visible = (np.array(label_column) != "") & (np.array(domain_column) != exclude_domain)
+    limited = np.flatnonzero(visible & (np.array(domain_column) == domain))
+    visible[limited] = visible_labels(
+        [guid_column[i] for i in limited], [strata[i] for i in limited], fraction, task.training.seed
+    )
+    if not visible.any():
+        raise InputError(f"{table} has no row with a visible label; prototypes are made of labelled rows")
     store = RowStore(embeddings)
-    store.check(guid)
-    scores = prototype_scores(store.values, labels, np.where(seen, domains, -1), variant, alpha)
+    store.require_guids(guid_column)
+    hidden_as_minus_one = np.where(visible, domains, -1)
+    variant, alpha = method.prototypes.variant, method.prototypes.alpha
+    scores = prototype_scores(store.values, labels, hidden_as_minus_one, variant, alpha)
     with step.workspace() as file:
         if file is None:
             return
-        write_rows(file, weighted(table, scores), out.suffix)
-    print(f"{'domain':<16}{'label':<16}{'rows':>7}{'mean':>8}{'min':>8}{'max':>8}")
-    for k, domain_name in enumerate(domain_names):
-        for m, label_name in enumerate(label_names):
-            found = scores[(domains == k) & (labels == m) & seen]
-            if len(found):
-                numbers = f"{len(found):>7}{found.mean():>8.3f}{found.min():>8.3f}{found.max():>8.3f}"
-                print(f"{domain_name:<16}{label_name:<16}{numbers}")
-    if not seen.all():
-        print(f"{(~seen).sum()} rows without a label to be seen have no weight")
+        write_rows(file, weighted_rows(table, scores), out.suffix)
+    print(score_table(scores, domains, labels, visible, list(domain_names), list(label_names)))
+    if not visible.all():
+        print(f"{(~visible).sum()} rows without a visible label have no weight")
 
 
-def weighted(table: Path, scores: np.ndarray) -> Iterator[Row]:
+def weighted_rows(table: Path, scores: np.ndarray) -> Iterator[Row]:
+    """The rows of a table with their scores as weights."""
     for row, score in zip(read_rows(table, required=TRAINING), scores, strict=True):
         yield {**row, "weight": None if np.isnan(score) else float(score)}
 
 
-def check_table(table: Path, embeddings: Path) -> None:
+def score_table(
+    scores: np.ndarray,
+    domains: np.ndarray,
+    labels: np.ndarray,
+    visible: np.ndarray,
+    domain_names: list[str],
+    label_names: list[str],
+) -> str:
+    """Number of rows, mean, minimum and maximum of the scores of each domain and label."""
+    lines = []
+    for k, domain in enumerate(domain_names):
+        for m, label in enumerate(label_names):
+            chosen = scores[(domains == k) & (labels == m) & visible]
+            if len(chosen):
+                lines.append([domain, label, len(chosen), chosen.mean(), chosen.min(), chosen.max()])
+    return tabulate(lines, ["domain", "label", "rows", "mean", "min", "max"], tablefmt="plain", floatfmt=".3f")
+
+
+def check_embeddings(table: Path, embeddings: Path) -> None:
     """Refuse embeddings that were made from a table of other content."""
     manifest = embeddings / MANIFEST
     if not manifest.is_file():
-        raise InputError(f"--embeddings {embeddings} has no {MANIFEST}; make it with extract_embeddings.py")
+        raise InputError(f"{embeddings} has no {MANIFEST}; make it with extract_embeddings.py")
     if json.loads(manifest.read_text("utf-8"))["inputs"]["table"] != content_hash(table):
         raise InputError(
-            f"--embeddings {embeddings} was made from another table than {table}, or the table has changed since; "
-            f"run extract_embeddings.py --table {table} again"
+            f"{embeddings} was made from another table than {table}, or the table has changed since; extract the "
+            "embeddings again"
         )
 
 

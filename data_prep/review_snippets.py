@@ -12,7 +12,7 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.data.packages import download
-from metakd.data.splits import limit, publish, split
+from metakd.data.splits import limit_rows, split, write_splits
 from metakd.data.tables import Row
 from metakd.steps import Step
 
@@ -25,7 +25,7 @@ CORPORA = {
     "movies": "movieReviewSnippets",
     "nyt": "nytEditorialSnippets",
 }
-WITH_DOCUMENTS = ("amazon", "nyt")  # their ids are document_sentence
+WITH_DOCUMENTS = ("amazon", "nyt")  # corpora whose ids are DOCUMENT_SENTENCE
 
 
 def main(
@@ -36,31 +36,34 @@ def main(
     most_dev: int = 200,
     most_test: int = 500,
     seed: int = 1,
+    remake: bool = False,
 ) -> None:
     """Write train.tsv, dev.tsv and test.tsv of the review snippets, split 70/10/20.
 
     Args:
         out: folder for the tables.
-        downloads: folder that keeps the source distribution (2.4 MB).
-        threshold: positive above it, negative below minus it, the rest is dropped.
-        most_train: most training rows per domain; likewise the next two.
+        downloads: folder for the source distribution (2.4 MB).
+        threshold: a rating above it is positive, one below minus it negative; other rows are dropped.
+        most_train: most training rows per domain.
         most_dev: most dev rows per domain.
         most_test: most test rows per domain.
-        seed: of the split.
+        seed: seed of the split.
+        remake: make it anew if other code made it.
     """
     limits = {"train": most_train, "dev": most_dev, "test": most_test}
-    step = Step(out, {"sha256": SDIST_SHA256, "threshold": threshold, "limits": limits, "seed": seed}, {})
+    settings = {"sha256": SDIST_SHA256, "threshold": threshold, "limits": limits, "seed": seed}
+    step = Step(out, settings, {}, remake=remake)
     if step.finished():
         return
     sdist = download(PACKAGE, SDIST_SHA256, downloads, "sdist")
     rows, documents = read(sdist, threshold)
     splits = split(rows, {"train": 0.7, "dev": 0.1, "test": 0.2}, seed, documents)
-    splits = {name: limit(splits[name], most, seed) for name, most in limits.items()}
-    publish(step, splits)
+    splits = {name: limit_rows(splits[name], most, seed) for name, most in limits.items()}
+    write_splits(step, splits)
 
 
 def read(sdist: Path, threshold: float) -> tuple[list[Row], list[str]]:
-    """The rated rows, and the document of each; read from the archives in memory, nothing is unpacked."""
+    """The rows with a clear rating, and the document of each; the archives are read in memory, not unpacked."""
     rows, documents = [], []
     with tarfile.open(sdist) as outer:
         inner = outer.extractfile(ARCHIVE)

@@ -1,76 +1,137 @@
-"""Check a task before any long work, and tell a shell script what is in it."""
+"""Check a task and a method before any long work, and print what a shell script needs to run them."""
 
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metakd.cli import run
-from metakd.config import Task, folder_name
+from metakd.config import Task
 from metakd.data.labels import Labels
-from metakd.data.tables import LABELLED, TRAINING, names, read_rows
+from metakd.data.tables import LABELLED, TRAINING, label_and_domain_names, read_rows
 from metakd.errors import InputError, nearest
-from metakd.methods import Method
+from metakd.methods.method import Method
+from metakd.training.plan import DomainSelection, RunFolder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
-def main(task: Task, method: Method | None = None, genres: str = "", genre: str = "") -> None:
-    """Read all three tables and refuse what is wrong; print the task's paths and domains as shell variables.
+def main(
+    task: Task,
+    method: Method | None = None,
+    domains: str = "",
+    domain: str = "",
+    fraction: float = 1.0,
+    exclude_domain: str = "",
+    run_folder: Path = Path("runs/task"),
+    method_folder: Path | None = None,
+) -> None:
+    """Read all three tables and refuse what is wrong, then print the plan as shell variables.
 
-    Of the test table only the form is looked at.
+    Of the test table only the form is checked.
 
     Args:
         task: task file (YAML).
-        method: method file (YAML); if given, its terms are checked against teacher and student too.
-        genres: domains to distil for, separated by spaces; all of the task's by default.
-        genre: one domain, whose name may hold spaces.
+        method: method file (YAML); its layers, losses and teacher are checked against the models too.
+        domains: domains to distil for, separated by spaces; by default all of the task's.
+        domain: one domain, whose name may hold spaces.
+        fraction: fraction of the labels of --domain that are visible.
+        exclude_domain: domain whose labels are hidden from prototypes and teacher.
+        run_folder: folder of the run.
+        method_folder: folder of what belongs to this method alone; RUN_FOLDER/METHOD's file name in the shell scripts.
     """
     task.require("train", "dev", "test")
-    found_labels, found_domains = names(task.train, task.problem)
-    labels, domains = Labels(tuple(task.labels or found_labels), task.problem), task.domains or found_domains
-    chosen = [genre] if genre else genres.split() or domains
-    rows: dict[str, set[str]] = defaultdict(set)
-    for path, required in ((task.train, TRAINING), (task.dev, LABELLED), (task.test, LABELLED)):
-        for row in read_rows(path, labels, domains, required):
-            rows[path].add(row["domain"])
-    for name in chosen:
-        if name not in domains:
-            raise InputError(f"domain {name!r} is not among {domains}{nearest(name, domains)}")
-        for path in (task.train, task.dev, task.test):
-            if name not in rows[path]:
-                raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
+    label_names, domain_names = label_and_domain_names(task.train, task.problem)
+    labels, known = Labels(tuple(task.labels or label_names), task.problem), task.domains or domain_names
+    chosen = [domain] if domain else domains.split() or known
+    check_tables(task, labels, known, chosen)
+    # A domain that is excluded hides all of its labels, whatever the fraction that its student sees.
+    hidden = DomainSelection(exclude_domain=exclude_domain)
+    if fraction < 1 and not exclude_domain:
+        hidden = DomainSelection(domain, fraction)
+    hidden.check_domains(known)
+    for name, value in {"TRAIN": task.train, "TEST": task.test}.items():
+        print(f"{name}={shlex.quote(value)}")
+    print_array("DOMAINS", chosen)
     if method is not None:
         check_models(task, method, labels)
-    print(f"TRAIN={shlex.quote(task.train)}")
-    print(f"TEST={shlex.quote(task.test)}")
-    print(f"ENCODER={shlex.quote(task.teacher)}")
-    print(f"MAX_LENGTH={task.max_length}")
-    print(f"DOMAINS=({' '.join(map(shlex.quote, chosen))})")
-    print(f"FOLDERS=({' '.join(map(folder_name, chosen))})")
+        print_plan(task, method, RunFolder(run_folder, method_folder or run_folder / "method", hidden), known, chosen)
+
+
+def check_tables(task: Task, labels: Labels, known: Sequence[str], chosen: Sequence[str]) -> None:
+    """Refuse a table with a bad row, or without rows of a chosen domain."""
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"domain {name!r} is not among {list(known)}{nearest(name, known)}")
+    for path, required in ((task.train, TRAINING), (task.dev, LABELLED), (task.test, LABELLED)):
+        rows = Counter(row["domain"] for row in read_rows(path, labels, known, required))
+        for name in chosen:
+            if not rows[name]:
+                raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
 
 
 def check_models(task: Task, method: Method, labels: Labels) -> None:
-    """Refuse layers, losses and stage names that do not fit, from the models' configurations alone."""
+    """Refuse layers, losses and lengths that do not fit, from the models' configurations alone."""
     from metakd.data.encoding import load_tokenizer
     from metakd.models.classifier import load_config
-    from metakd.models.students import student_config
+    from metakd.models.student_init import student_config
     from metakd.objectives.terms import bind
-    from metakd.training.students import check_tokenizers
+    from metakd.training.student_setup import require_same_tokenizer
 
-    method.check_stages(task)
+    method.check_task(task)
+    method.check_student(task)
+    if not method.trains_classifier:
+        raise InputError(
+            "this method trains an encoder and no classifier; make the encoder with experiments/distill.py, then start "
+            "other students from its folder: --task.student FOLDER"
+        )
     teacher = load_config(task.teacher)
     if isinstance(task.student, str):
         student = load_config(task.student)
         tokenizers = load_tokenizer(task.teacher), load_tokenizer(task.student)
         for stage in method.stages:
-            check_tokenizers(stage.name, stage.terms, *tokenizers)
+            require_same_tokenizer(stage.name, stage.terms, *tokenizers)
     else:
         student = student_config(task.student, teacher, labels)
     for config, name in ((teacher, task.teacher), (student, str(task.student))):
-        positions = getattr(config, "max_position_embeddings", None)
-        if positions is not None and task.max_length > positions:
-            raise InputError(f"{name} has {positions} positions, task.max_length is {task.max_length}; set it to less")
+        check_length(config, name, task.max_length)
     for stage in method.stages:
         bind(stage.terms, teacher, student, labels.problem)
+
+
+def check_length(config: PreTrainedConfig, name: str, max_length: int) -> None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise InputError(f"{name} has {positions} positions, task.max_length is {max_length}; set it to less")
+
+
+def print_plan(task: Task, method: Method, folder: RunFolder, domains: Sequence[str], chosen: Sequence[str]) -> None:
+    """Print where each step's output lies: embeddings, weighted table, teachers, students."""
+    weighted = folder.weighted_table(method.prototypes) if method.prototypes else None
+    print(f"EMBEDDINGS={shlex.quote(str(folder.embeddings)) if weighted else ''}")
+    print(f"TABLE={shlex.quote(str(weighted or task.train))}")
+    print_array("HIDDEN", folder.hidden.options())
+    teachers = folder.teachers(task, method, domains)
+    if method.teacher.kind == "single":  # only those that the chosen students learn from
+        teachers = [(path, selection) for path, selection in teachers if selection.domain in chosen]
+    print_array("TEACHERS", (str(path) for path, _ in teachers))
+    print_array("TEACHER_OPTIONS", (shlex.join(selection.options()) for _, selection in teachers))
+    print_array("STUDENTS", (str(folder.student(name)) for name in chosen))
+    lists = [folder.teachers_of(task, method, domains, name) for name in chosen]
+    print_array("TEACHERS_OF", (teacher_option(paths) for paths in lists))
+
+
+def teacher_option(paths: Sequence[Path]) -> str:
+    """The value of distill.py's --teacher: a folder, or a list of folders."""
+    return str(paths[0]) if len(paths) == 1 else f"[{', '.join(map(str, paths))}]" if paths else ""
+
+
+def print_array(name: str, values: Iterable[str]) -> None:
+    print(f"{name}=({' '.join(map(shlex.quote, values))})")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from metakd.cli import run
-from metakd.methods import Method
+from metakd.methods.describe import methods_table
+from metakd.methods.method import Method
 
 FOLDER = Path(__file__).parent / "methods"
 BEGIN, END = "<!-- methods: experiments/describe_methods.py -->\n", "\n<!-- end of methods -->"
@@ -32,14 +33,12 @@ def main(write: bool = False) -> None:
 
 def table() -> str:
     """The table of all method files."""
-    from metakd.objectives.describe import methods_table
-
     parser = ArgumentParser()
     parser.add_argument("--method", type=Method)
     files = sorted(FOLDER.glob("*.yaml"))
-    found = {file.stem: parser.instantiate(parser.parse_args(["--method", str(file)])).method for file in files}
+    methods = {file.stem: parser.instantiate(parser.parse_args(["--method", str(file)])).method for file in files}
     arxiv = {file.stem: re.search(r"arXiv (\d{4}\.\d{5})", file.read_text("utf-8")) for file in files}
-    return methods_table(found, {name: match[1] if match else "" for name, match in arxiv.items()})
+    return methods_table(methods, {name: match[1] if match else "" for name, match in arxiv.items()})
 
 
 if __name__ == "__main__":

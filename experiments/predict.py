@@ -1,8 +1,9 @@
-"""A model's predictions for a table: labels, probabilities, logits."""
+"""Write a model's predictions for a table: labels, probabilities, logits."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from metakd.cli import run
 from metakd.data.formats import FORMATS, write
@@ -18,57 +19,62 @@ def main(
     out: Path,
     columns: str = "predictions,probabilities,logits",
     max_length: int | None = None,
+    cpu_tuning: Literal["auto", "off"] = "auto",
+    remake: bool = False,
 ) -> None:
-    """Write a model's predictions row by row, in the table's order, with its guids; labels are not read.
+    """Write a model's predictions row by row, in the order of the table; labels are not read.
 
-    Columns: guid, prediction, probability.LABEL and logit.LABEL of each label; distill.py --logits reads the file.
-    Runs under python or torchrun; a killed run goes on. Values stay on disk until they are written.
+    Columns: guid, prediction, probability.LABEL and logit.LABEL for each label; distill.py --logits reads the file.
+    Runs under python or torchrun; a killed run goes on. Logits go to disk, so memory does not grow with the table.
 
     Args:
         model: folder of a classifier.
         table: TSV, CSV, JSONL or Parquet with guid, text_a[, text_b].
         out: TSV, CSV, JSONL or Parquet.
-        columns: which of predictions, probabilities, logits, separated by commas.
-        max_length: tokens a row is cut to; by default what the model was trained with.
+        columns: any of predictions, probabilities, logits, separated by commas.
+        max_length: number of tokens that rows are cut to; by default that of the model's training.
+        cpu_tuning: "off" computes with stock PyTorch on a CPU; the logits are equal, up to rounding.
+        remake: make the file anew if other code made it.
     """
-    chosen = columns.split(",")
-    for name in chosen:
-        if name not in COLUMNS:
-            raise InputError(f"--columns: {name!r} is not among {list(COLUMNS)}{nearest(name, COLUMNS)}")
+    kinds = columns.split(",")
+    for kind in kinds:
+        if kind not in COLUMNS:
+            raise InputError(f"--columns: {kind!r} is not among {list(COLUMNS)}{nearest(kind, COLUMNS)}")
     if out.suffix not in FORMATS:
-        raise InputError(
-            f"--out {out}: unknown format {out.suffix!r}; a file of predictions ends in {', '.join(FORMATS)}"
-        )
-    settings = {"columns": chosen, "max_length": max_length}
-    step = Step(out, settings, {"model": model, "table": table}, file=True)
+        raise InputError(f"--out {out}: unknown format {out.suffix!r}; predictions are written as {', '.join(FORMATS)}")
+    settings = {"columns": kinds, "max_length": max_length}
+    inputs: dict[str, str | Path] = {"model": model, "table": table}
+    step = Step(out, settings, inputs, {"cpu_tuning": cpu_tuning}, file=True, remake=remake)
     if step.finished():
         return
     from metakd.data.logits_files import prediction_columns, prediction_rows
     from metakd.data.row_store import RowStore
-    from metakd.training.inference import fill_store, load_for_inference, logits_by
+    from metakd.training.inference import fill_store, load_trained_classifier, logits_fn
     from metakd.training.runtime import Together, start
 
-    accelerator = start()
-    loaded = load_for_inference(model, max_length, accelerator)
-    names = prediction_columns(loaded.labels, chosen)
+    accelerator = start("auto", cpu_tuning)
+    classifier = load_trained_classifier(model, max_length, accelerator, cpu_tuning)
+    names = prediction_columns(classifier.labels, kinds)
     if names == ["guid"]:
-        raise InputError(f"--columns {columns}: a {loaded.labels.problem} has none of these")
-    rows = loaded.encode_texts(table)
-    values = Step(
-        out.with_name(f".{out.name}.logits"), {"max_length": max_length, "precision": accelerator.mixed_precision},
-        {"model": model, "table": table},
-    )  # fmt: skip
-    with values.workspace(Together(accelerator)) as folder:
+        raise InputError(f"--columns {columns}: a {classifier.labels.problem} has none of these")
+    rows = classifier.encode_texts(table)
+    logits_step = Step(
+        out.with_name(f".{out.name}.logits"),
+        {"max_length": max_length, "precision": accelerator.mixed_precision},
+        inputs,
+        remake=remake,
+    )
+    with logits_step.workspace(Together(accelerator)) as folder:
         if folder is not None:
-            width = len(loaded.labels.names)
-            fill_store(folder, rows, width, loaded.model, logits_by(loaded.model), accelerator, "predicting")
+            width, compute = len(classifier.labels.names), logits_fn(classifier.model)
+            fill_store(folder, rows, width, classifier.model, compute, accelerator, "predicting")
     with step.workspace(Together(accelerator)) as file:
         if file is not None and accelerator.is_main_process:
-            store = RowStore(values.out)
-            store.check(rows.guids)
-            write(file, prediction_rows(rows.guids, store.values, loaded.labels, names), names, out.suffix)
+            store = RowStore(logits_step.out)
+            store.require_guids(rows.guids)
+            write(file, prediction_rows(rows.guids, store.values, classifier.labels, names), names, out.suffix)
     if accelerator.is_main_process:
-        values.remove()
+        logits_step.remove_output()
     accelerator.print(f"{len(rows)} rows -> {out}")
 
 

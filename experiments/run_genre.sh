@@ -1,23 +1,19 @@
 #!/usr/bin/env bash
-# Distil and evaluate the student of one genre (domain).
+# Distil and evaluate the student of one genre (domain). run_method.sh or run_all.sh has trained the teacher.
 #   experiments/run_genre.sh GENRE
-# Environment: TASK (task file), RUN (run folder with teacher/ and train.weighted.tsv), METHOD, NPROC,
-# OVERRIDES (more options for the task, e.g. "--task.training.seed 2").
+# Environment: see settings.sh; FRACTION and EXCLUDE=1 as in run_method.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if [[ $# -ne 1 ]]; then sed -n '2,5s/^# //p' "$0" >&2; exit 2; fi
+if [[ $# -ne 1 ]]; then sed -n '2,4s/^# //p' "$0" >&2; exit 2; fi
+source experiments/settings.sh
 
-genre=$1
-task=${TASK:-experiments/tasks/review_snippets.yaml}
-run=${RUN:-runs/review_snippets}
-method=${METHOD:-experiments/methods/metakd.yaml}
-read -ra overrides <<<"${OVERRIDES:-}"
-if [[ ${NPROC:-1} -gt 1 ]]; then launch=(torchrun --standalone --nproc_per_node "$NPROC"); else launch=(python); fi
-facts=$(python experiments/check_task.py --task "$task" "${overrides[@]}" --genre="$genre")
-eval "$facts"
-student=$run/students/${FOLDERS[0]}
-
-"${launch[@]}" experiments/distill.py --task "$task" "${overrides[@]}" --task.train "$run/train.weighted.tsv" \
-    --method "$method" --teacher "$run/teacher" --domain="$genre" --out "$student"
-"${launch[@]}" experiments/evaluate.py --model "$student" --teacher "$run/teacher" --table "$TEST" --domain="$genre" \
-    --out "$student.json"
+options=(--domain="$1" --fraction "${FRACTION:-1}")
+[[ ${EXCLUDE:-0} == 1 ]] && options+=(--exclude_domain="$1")
+plan "${options[@]}"
+teacher=()
+[[ -n ${TEACHERS_OF[0]} ]] && teacher=(--teacher "${TEACHERS_OF[0]}")
+"${launch[@]}" experiments/distill.py "${settings[@]}" --task.train "$TABLE" --out "${STUDENTS[0]}" --domain="$1" \
+    --fraction "${FRACTION:-1}" --name "$METHOD_NAME" "${teacher[@]}" "${remake[@]}"
+[[ ${TEACHERS_OF[0]} == \[* ]] && teacher=() # an average of several teachers is no model to evaluate
+"${launch[@]}" experiments/evaluate.py --model "${STUDENTS[0]}" --table "$TEST" --domain="$1" --out "${STUDENTS[0]}.json" \
+    "${teacher[@]}" "${remake[@]}"

@@ -1,4 +1,4 @@
-"""Cut a trained classifier's vocabulary down to the words of a table: a smaller file, the same predictions there."""
+"""Cut a trained classifier's vocabulary down to the tokens of a table: a smaller model, the same predictions there."""
 
 from __future__ import annotations
 
@@ -7,54 +7,60 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.errors import InputError
+from metakd.manifests import MANIFEST, read_json
 from metakd.steps import Step
 
 
-def main(model: Path, table: Path, out: Path) -> None:
-    """Write a classifier that knows the table's words alone; it predicts the same for all rows of the table.
+def main(model: Path, table: Path, out: Path, remake: bool = False) -> None:
+    """Write a classifier whose vocabulary is the table's tokens; it predicts the same for all rows of the table.
 
-    Other words are spelled by their characters, so choose a table with the words of texts to come: the training rows of
-    all domains, or unlabelled texts of the one the model is for. Then compare both models by evaluate.py --teacher.
-    For WordPiece vocabularies (BERT, DistilBERT, ELECTRA, MiniLM). A domain head beside the model is left out.
+    Other words are spelled out in characters, so choose a table with the words of future texts: the training rows of
+    all domains, or unlabelled texts of the model's domain. Then compare both models by evaluate.py --teacher.
+    For WordPiece vocabularies (BERT, DistilBERT, ELECTRA, MiniLM). A domain head is not copied.
 
     Args:
         model: folder of a classifier.
         table: TSV, CSV, JSONL or Parquet with guid, text_a[, text_b]; labels are not read.
         out: folder of the trimmed classifier.
+        remake: make the folder anew if other code made it.
     """
-    step = Step(out, {}, {"model": model, "table": table})
+    training = read_json(model / MANIFEST).get("resolved", {})
+    step = Step(out, {}, {"model": model, "table": table}, training, remake=remake)
     if step.finished():
         return
     import numpy as np
 
-    from metakd.models.folders import ModelInfo, load_info, save_model
-    from metakd.models.vocabulary import kept_words, trim_model, trim_tokenizer
-    from metakd.training.inference import load_for_inference, logits_of
+    from metakd.evaluation.model_facts import weight_bytes
+    from metakd.models.model_io import ModelInfo, load_info, save_model
+    from metakd.models.vocabulary import ids_to_keep, trim_model, trim_tokenizer
+    from metakd.training.inference import load_trained_classifier, predict_logits
     from metakd.training.runtime import start
 
-    accelerator = start("fp32")
+    accelerator = start("fp32", "off")  # the stock model is what is saved
     if accelerator.num_processes > 1:
-        raise InputError("this is the work of one process; run it by python")
-    loaded = load_for_inference(model, None, accelerator)
-    rows = loaded.encode_texts(table)
-    kept = kept_words(loaded.tokenizer, rows.used_ids())
-    before, size = logits_of(loaded.model, rows, accelerator), loaded.model.num_parameters()
-    tokenizer, words = trim_tokenizer(loaded.tokenizer, kept), loaded.model.config.vocab_size
-    trim_model(loaded.model, kept)
-    after = logits_of(loaded.model, replace(loaded, tokenizer=tokenizer).encode_texts(table), accelerator)
-    if not np.allclose(before, after, rtol=1e-4, atol=1e-4):
-        raise InputError(f"{model}: its tokenizer makes other tokens of {table} with fewer words; it cannot be trimmed")
-    info = load_info(model)
+        raise InputError("trimming is work for one process; run the script by python")
+    classifier = load_trained_classifier(model, None, accelerator, "off")
+    network, tokenizer = classifier.model, classifier.tokenizer
+    rows = classifier.encode_texts(table)
+    ids = ids_to_keep(tokenizer, rows.used_ids())
+    tokens_before, parameters_before = network.config.vocab_size, network.num_parameters()
+    logits_before = predict_logits(network, rows, accelerator)
+    tokenizer = trim_tokenizer(tokenizer, ids)
+    trim_model(network, ids)
+    logits_after = predict_logits(network, replace(classifier, tokenizer=tokenizer).encode_texts(table), accelerator)
+    if not np.allclose(logits_before, logits_after, rtol=1e-4, atol=1e-4):
+        raise InputError(
+            f"{model} cannot be trimmed: without the other tokens, its tokenizer splits {table} into different ones"
+        )
+    info = load_info(model) or ModelInfo([], classifier.max_length)
     with step.workspace() as folder:
         if folder is not None:
-            domains = info.domains if info is not None else []
-            save_model(folder, loaded.model, tokenizer, ModelInfo(domains, loaded.max_length), {})
-    print(f"{words} -> {len(kept)} words, {size / 1e6:.1f} -> {loaded.model.num_parameters() / 1e6:.1f} M parameters, "
-          f"{megabytes(model):.0f} -> {megabytes(out):.0f} MB; the same logits for {len(rows)} rows")  # fmt: skip
-
-
-def megabytes(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.glob("model*.safetensors")) / 1e6
+            save_model(folder, network, tokenizer, info, {})
+    print(
+        f"{tokens_before} -> {len(ids)} tokens, "
+        f"{parameters_before / 1e6:.1f} -> {network.num_parameters() / 1e6:.1f} M parameters, "
+        f"{weight_bytes(model) / 1e6:.0f} -> {weight_bytes(out) / 1e6:.0f} MB; the same logits for {len(rows)} rows"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Typed settings of a task and of training. A YAML file fills them, the command line overrides them."""
+"""What a task file says: data, models and how they are trained. The command line overrides single values."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,23 +11,15 @@ from metakd.data.labels import ProblemType
 from metakd.errors import InputError, nearest
 
 
-def folder_name(name: str) -> str:
-    """A folder's name for a domain: the name itself if it is plain, else made plain and told apart by a hash."""
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        return name
-    digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
-    return re.sub(r"[^A-Za-z0-9_]+", "_", name)[:40] + "-" + digest
-
-
 @dataclass
 class StudentFromTeacher:
-    """A student cut from the teacher, weights copied.
+    """A student that copies some of the teacher's layers.
 
     Args:
-        layers: how many layers it keeps, or which ones, counted from 1, e.g. [1, 3, 6].
-        choose: which ones, if `layers` is a number: "uniform" (every Lt/Ls-th), "first" or "last".
-        of: "teacher" copies the trained teacher that it learns from; "pretrained" the encoder that the teacher
-            started from, so that methods with and without a teacher start alike.
+        layers: number of layers, or the layers themselves, counted from 1, e.g. [1, 3, 6].
+        choose: which layers, if `layers` is a number: "uniform" (every Lt/Ls-th), "first" or "last".
+        of: "teacher" copies the trained teacher; "pretrained" the encoder that the teacher started from, so that
+            methods with and without a teacher start alike.
     """
 
     layers: int | list[int]
@@ -38,7 +29,7 @@ class StudentFromTeacher:
 
 @dataclass
 class FreshStudent:
-    """A student of the teacher's family in another width, with random weights; a pretrained one learns better.
+    """A student of the teacher's family in another width, with random weights. A pretrained student learns better.
 
     Args:
         hidden_size: its width D.
@@ -97,22 +88,24 @@ Student = str | StudentFromTeacher | FreshStudent | TextCNNStudent | BiLSTMStude
 
 @dataclass
 class Training:
-    """How any model is trained; what differs by stage (epochs, learning rate) stands in the method file.
+    """How every model is trained. Epochs and learning rates stand in the method file.
 
     Args:
-        batch_size: rows per optimizer step, over all processes and micro-batches together.
-        micro_batch_size: most rows per process in one forward pass; smaller saves memory, and gives
-            the same result where there is no dropout.
-        warmup: share of the steps in which the learning rate rises; it then falls linearly to zero.
+        batch_size: rows per optimizer step, summed over all processes and micro-batches.
+        micro_batch_size: largest number of rows per process in one forward pass. A smaller one saves memory; the
+            result is the same where there is no dropout.
+        warmup: fraction of the steps in which the learning rate rises; then it falls linearly to zero.
         weight_decay: of AdamW, on matrices only.
         max_grad_norm: gradients are clipped to this norm.
-        seed: of the order of rows, dropout, fresh weights and false domain labels.
+        seed: of the order of rows, dropout, fresh weights, false domain labels and visible labels.
         precision: "auto" is bf16 where the machine computes in it natively, else fp32.
-        checkpoint_seconds: seconds between two checkpoints, from which a killed run goes on.
-        teacher_cache_gb: most disk space, in GB, for what a stage on a CPU matches of its teacher's inside; above it
-            the teacher runs in every step.
-        sharded: whether processes share out what the optimizer keeps (FSDP), twice the size of the weights; the same
-            losses, more to exchange. Weights and gradients are whole during a step.
+        checkpoint_seconds: seconds between two checkpoints; a killed run resumes from the last one.
+        cpu_tuning: "auto" makes training and inference on a CPU faster (metakd/cpu/); "off" is stock PyTorch. The
+            losses are equal without dropout; with dropout the random masks differ.
+        teacher_cache_gb: disk space, in GB, that a stage on a CPU may use to cache its teacher's activations; a stage
+            that needs more runs its teacher in every step.
+        log_with: trackers of Accelerate that losses, learning rate and dev scores are sent to, e.g. [tensorboard];
+            "auto" is TensorBoard where it is installed, [] none.
     """
 
     batch_size: int = 32
@@ -123,36 +116,42 @@ class Training:
     seed: int = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_seconds: float = 60.0
+    cpu_tuning: Literal["auto", "off"] = "auto"
     teacher_cache_gb: float = 8.0
-    sharded: bool = False
+    log_with: Literal["auto"] | list[str] = "auto"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or (self.micro_batch_size is not None and self.micro_batch_size < 1):
-            raise InputError("batch_size and micro_batch_size must be at least 1")
+            raise InputError("training.batch_size and training.micro_batch_size must be at least 1")
         if not 0 <= self.warmup < 1:
-            raise InputError(f"warmup is {self.warmup}; it is a share of the steps, from 0 to below 1")
+            raise InputError(f"training.warmup is {self.warmup}; it is a fraction of the steps, from 0 to below 1")
+
+    def settings(self) -> dict[str, Any]:
+        """What the result depends on."""
+        settings = asdict(self)
+        for name in ("checkpoint_seconds", "teacher_cache_gb", "log_with"):
+            del settings[name]
+        return settings
 
 
 @dataclass
 class Task:
-    """One classification task over one or more domains.
+    """One task over one or more domains.
 
     Args:
-        train: training table (TSV, CSV, JSONL or Parquet): guid, text_a, text_b, label, domain[, weight]; rows
-            without label can be shown to a student, not to a teacher.
-        dev: table that models are chosen on.
-        test: table that evaluation alone learns anything from.
+        train: training table (TSV, CSV, JSONL or Parquet): guid, text_a, text_b, label, domain[, weight]. A student
+            can be shown rows without label, a teacher cannot.
+        dev: table that epochs are chosen on.
+        test: held-out table; only evaluation reads its labels.
         teacher: pretrained encoder that the teacher starts from: a Hugging Face name or a folder.
         student: what the student starts from: a name or folder; {layers: N} cut from the teacher; {hidden_size:
             D, layers: N} in another width; {architecture: text_cnn} or {architecture: bilstm}.
-        unlabelled: more rows to show to a student: a table whose label and domain may be missing.
-        problem: "single_label"; "multi_label", labels separated by `|`; or "regression", labels being numbers.
+        unlabelled: more rows for the student: a table whose labels and domains may be missing.
+        problem: "single_label"; "multi_label", with labels separated by `|`; or "regression", with numbers as labels.
         labels: class names in the order of the logits; by default those of the training table, sorted.
         domains: domain names; by default those of the training table, sorted.
-        max_length: tokens a row is cut to.
-        epochs: epochs by stage name ("teacher", or a stage of the method file) where the task's budget
-            differs from the default.
-        learning_rates: peak learning rates by stage name, likewise.
+        max_length: tokens that a row is cut to.
+        epochs_scale: factor of all epochs of the method file; every run keeps at least one epoch.
         training: how models are trained.
     """
 
@@ -166,8 +165,7 @@ class Task:
     labels: list[str] | None = None
     domains: list[str] | None = None
     max_length: int = 128
-    epochs: dict[str, int] = field(default_factory=dict)
-    learning_rates: dict[str, float] = field(default_factory=dict)
+    epochs_scale: float = 1.0
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
@@ -175,29 +173,25 @@ class Task:
             known = sorted({f.name for kind in STUDENTS for f in fields(kind)})
             keys = [key for key in re.findall(r"(\w+)\s*:", self.student) if key not in known]
             hints = "".join(nearest(key, known) for key in keys)
-            raise InputError(f"task.student: {self.student} is no student; keys of one are {', '.join(known)}{hints}")
+            raise InputError(f"task.student: {self.student} is no student; its keys can be {', '.join(known)}{hints}")
         if self.problem == "regression" and self.labels is not None:
             raise InputError(f"task.labels: {self.labels}: a regression has one output, 'score'; leave them out")
         for name, values in (("labels", self.labels), ("domains", self.domains)):
             if values is not None and len(set(values)) != len(values):
-                raise InputError(f"{name} has a name twice: {values}")
-        for stage, count in self.epochs.items():
-            if count < 1:
-                raise InputError(f"epochs.{stage} is {count}; it must be at least 1")
-        for stage, rate in self.learning_rates.items():
-            if rate <= 0:
-                raise InputError(f"learning_rates.{stage} is {rate}; it must be above 0")
+                raise InputError(f"task.{name} has a name twice: {values}")
+        if not 0 < self.epochs_scale < float("inf"):
+            raise InputError(f"task.epochs_scale is {self.epochs_scale}; it must be above 0")
         if self.max_length < 4:
-            raise InputError(f"max_length is {self.max_length}; a row needs at least 4 tokens")
+            raise InputError(f"task.max_length is {self.max_length}; a row needs at least 4 tokens")
 
-    def settings(self, *stages: str) -> dict[str, Any]:
-        """What a model trained in these stages depends on, beside the content of its inputs."""
-        training = asdict(self.training)
-        del training["checkpoint_seconds"], training["teacher_cache_gb"]
-        found: dict[str, Any] = {name: getattr(self, name) for name in ("problem", "labels", "domains", "max_length")}
-        for name in ("epochs", "learning_rates"):
-            found[name] = {stage: value for stage, value in getattr(self, name).items() if stage in stages}
-        return {**found, "training": training}
+    def scaled_epochs(self, epochs: int) -> int:
+        """Epochs of a method file on this task, rounded; at least one."""
+        return max(1, round(epochs * self.epochs_scale))
+
+    def settings(self) -> dict[str, Any]:
+        """What a model trained on this task depends on, beside the method and the content of its inputs."""
+        names = ("problem", "labels", "domains", "max_length")
+        return {**{name: getattr(self, name) for name in names}, "training": self.training.settings()}
 
     def require(self, *tables: str) -> None:
         """Refuse a table path (by field name) that does not exist."""
@@ -205,28 +199,4 @@ class Task:
             path = getattr(self, name)
             if path is None or not Path(path).is_file():
                 what = "no table is named" if path is None else f"no file {path!r}"
-                raise InputError(
-                    f"task.{name}: {what}; make it with a script of data_prep/, or point there with --task.{name}"
-                )
-
-
-@dataclass
-class MetaTeacher:
-    """What makes the teacher a meta-teacher (Pan et al. 2021, section 3.2); each part can be switched off.
-
-    Args:
-        row_weight: "prototype" weighs each row's cross-entropy by its prototype score; "uniform" does not.
-        domain_loss_weight: scale of the domain loss (g1); 0 trains without domain head.
-        false_labels: "paper" draws each row's false domain uniformly from the other domains; "released"
-            permutes the true domains of the batch, so that some stay true.
-        domain_row_weight: "paper" leaves the domain loss unweighted; "released" weighs it like the CE.
-    """
-
-    row_weight: Literal["prototype", "uniform"] = "prototype"
-    domain_loss_weight: float = 0.5
-    false_labels: Literal["paper", "released"] = "paper"
-    domain_row_weight: Literal["paper", "released"] = "paper"
-
-    def __post_init__(self) -> None:
-        if self.domain_loss_weight < 0:
-            raise InputError(f"domain_loss_weight is {self.domain_loss_weight}; it must be 0 (off) or above")
+                raise InputError(f"task.{name}: {what}; make it with a script of data_prep/, or name another table")

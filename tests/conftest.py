@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import random
 import subprocess
@@ -22,14 +23,19 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from metakd.config import Student, StudentFromTeacher, Task, Training
 from metakd.data.tables import Row, write_rows
+from metakd.methods.method import Method
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
 NEUTRAL = ["the", "book", "film", "phone", "was", "is", "and", "very", "pan", "plot", "it", "screen"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+Tables = dict[str, Path]
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "modernbert"]
+CUT = StudentFromTeacher(2)
+CUT_FROM_PRETRAINED = StudentFromTeacher(2, of="pretrained")
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +111,18 @@ def encoder(tmp_path: Path) -> Callable[..., Path]:
     return save
 
 
+@pytest.fixture
+def pretrained(encoder: Callable[..., Path]) -> Path:
+    """Folder of a random BERT of 4 layers."""
+    return encoder()
+
+
+@pytest.fixture
+def meta_teacher(tmp_path: Path, tables: Tables, pretrained: Path) -> Path:
+    """Folder of a meta-teacher, trained on `tables` from `pretrained`."""
+    return train_teacher(tmp_path, make_task(tables, pretrained, CUT))
+
+
 def make_rows(count: int, domains: tuple[str, ...] = ("books", "films", "phones"), seed: int = 0) -> list[Row]:
     """Rows whose label shows in one word among neutral ones."""
     generator = random.Random(seed)
@@ -136,6 +154,55 @@ def read_yaml(path: Path, kind: type) -> Any:
     parser = ArgumentParser()
     parser.add_argument("--it", type=kind)
     return parser.instantiate(parser.parse_args(["--it", str(path)])).it
+
+
+def method_file(name: str) -> Path:
+    return ROOT / "experiments/methods" / f"{name}.yaml"
+
+
+def read_method(name: str = "metakd", teacher_epochs: int = 12, **stage_epochs: int) -> Method:
+    """A shipped method with budgets for tiny models.
+
+    Args:
+        teacher_epochs: at a learning rate that tiny teachers learn with.
+        stage_epochs: by stage name; 1 for "intermediate" and 2 for every other stage by default.
+    """
+    method = read_yaml(method_file(name), Method)
+    if method.teacher.kind != "none":
+        method.teacher.epochs, method.teacher.learning_rate = teacher_epochs, 3e-3
+    for stage in method.stages:
+        stage.epochs = stage_epochs.get(stage.name, 1 if stage.name == "intermediate" else 2)
+    return method
+
+
+def make_task(tables: Tables, teacher: str | Path, student: Student, **options: Any) -> Task:
+    """A task over tables and tiny models; options are fields of `Task`."""
+    settings = {"max_length": 32, "training": Training(batch_size=8, log_with=[]), **options}
+    return Task(str(tables["train"]), str(tables["dev"]), str(tables["test"]), str(teacher), student, **settings)
+
+
+def train_teacher(tmp_path: Path, task: Task, method: Method | None = None, **options: Any) -> Path:
+    """Train a teacher by the script; by default the meta-teacher. Options are those of the script."""
+    out = options.pop("out", tmp_path / "teacher")
+    script("experiments/train_teacher.py").main(task=task, method=method or read_method(), out=out, **options)
+    return out
+
+
+def distill(out: Path, task: Task, method: Method, **options: Any) -> Path:
+    """Distil a student by the script."""
+    script("experiments/distill.py").main(task=task, method=method, out=out, **options)
+    return out
+
+
+def read_history(folder: Path) -> dict[str, Any]:
+    """The losses and scores that a training left in a model's folder."""
+    return json.loads((folder / "history.json").read_text())
+
+
+def evaluate(out: Path, model: Path, table: Path, **options: Any) -> dict[str, Any]:
+    """Evaluate a model by the script, and read the result."""
+    script("experiments/evaluate.py").main(model=model, table=table, out=out, **options)
+    return json.loads(out.read_text())
 
 
 def script(path: str) -> ModuleType:

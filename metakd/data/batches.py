@@ -1,18 +1,20 @@
-"""Which rows form which optimizer step: seeded, of similar length, the same for any number of processes."""
+"""Which rows form which batch: seeded, of similar length, and the same for any number of processes."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-WINDOW = 32  # batches that are sorted by length together: little padding, yet a different mix every epoch
+WINDOW = 32  # batches whose rows are sorted by length together: little padding, but a different mix every epoch
 
 
 def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Row numbers of each optimizer step of an epoch; every row occurs once.
+    """The row numbers of each optimizer step of an epoch; every row occurs once.
 
     Args:
         lengths: tokens per row [n].
-        batch_size: rows per step; the last steps of a window may have fewer.
+        batch_size: rows per step; the last step of a window may have fewer.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
@@ -27,22 +29,29 @@ def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> l
 def micro_batches(
     rows: np.ndarray, micro_batch_size: int | None, rank: int, processes: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """This process's share of a step as (rows, valid) per forward pass; all processes get equally many.
+    """The forward passes of one process in one optimizer step, each as (row numbers, valid).
 
-    Rows are dealt like cards, so that shares are alike in length. A process left without a row gets one
-    that is not valid (0 instead of 1), so that all take part in every forward pass.
+    Rows are dealt in turn to all micro-batches of all processes, so that their lengths are similar. Every process
+    runs the same number of passes: a micro-batch without rows gets the step's first row, with valid 0 instead of 1.
+
+    Args:
+        rows: row numbers of the step; at least one.
+        micro_batch_size: most rows in a forward pass; None runs all rows of a process in one pass.
     """
-    largest_share = -(-len(rows) // processes)
-    passes = -(-largest_share // (micro_batch_size or largest_share))
-    parts = passes * processes
-    mine = []
-    for part in range(rank, parts, processes):
-        chosen = rows[part::parts]
-        mine.append((chosen, np.ones(len(chosen))) if len(chosen) else (rows[:1], np.zeros(1)))
-    return mine
+    largest_count = math.ceil(len(rows) / processes)
+    passes = math.ceil(largest_count / (micro_batch_size or largest_count))
+    stride = passes * processes
+    batches = []
+    for start in range(rank, stride, processes):
+        batch = rows[start::stride]
+        batches.append((batch, np.ones(len(batch))) if len(batch) else (rows[:1], np.zeros(1)))
+    return batches
 
 
 def plan_inference(lengths: np.ndarray, batch_size: int, rank: int, processes: int) -> list[np.ndarray]:
-    """This process's batches of a pass over all rows, the longest first so that memory runs out early or never."""
+    """The row numbers of each batch that one process runs in a pass over all rows.
+
+    The longest rows come first: if memory is too small, the first batch shows it.
+    """
     order = np.argsort(-lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)][rank::processes]

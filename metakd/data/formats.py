@@ -1,4 +1,4 @@
-"""The file formats of tables: rows as they stand in the file, without regard to their columns."""
+"""The file formats of tables. Rows are read and written as they are; `metakd.data.tables` checks their columns."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from metakd.errors import InputError
 Row = dict[str, Any]
 DELIMITERS = {".tsv": "\t", ".csv": ","}
 FORMATS = (*DELIMITERS, ".jsonl", ".parquet")
+BLOCK = 1000  # Parquet rows read or written at a time
 
-csv.field_size_limit(sys.maxsize)  # a text may be longer than the csv module's default of 128 KiB
+csv.field_size_limit(sys.maxsize)  # the csv module refuses texts above 128 KiB by default
 
 
 class TableError(InputError):
@@ -28,7 +30,7 @@ class TableError(InputError):
 
 
 def read(path: Path) -> Iterator[Row]:
-    """Yield the rows of a file by column name; what is no UTF-8 comes as lone surrogates.
+    """Yield the rows of a file by column name. Invalid UTF-8 bytes become lone surrogates.
 
     Raises:
         TableError: no such file, an unknown suffix, broken quoting or JSON.
@@ -36,21 +38,33 @@ def read(path: Path) -> Iterator[Row]:
     if not path.is_file():
         raise TableError(path, "no such file")
     if path.suffix == ".parquet":
-        yield from _parquet_rows(path)
+        yield from _read_parquet(path)
     elif path.suffix == ".jsonl":
-        yield from _json_rows(path)
+        yield from _read_jsonl(path)
     else:
-        yield from _delimited_rows(path, _delimiter(path, path.suffix))
+        yield from _read_delimited(path, _delimiter(path, path.suffix))
 
 
 def write(path: Path, rows: Iterable[Row], columns: list[str], suffix: str) -> int:
-    """Write rows in the format of the suffix; returns their count."""
+    """Write rows in the format of the suffix and return their count."""
     if suffix == ".jsonl":
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            return sum(bool(file.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
+        return _write_jsonl(path, rows)
     if suffix == ".parquet":
         return _write_parquet(path, rows, columns)
     return _write_delimited(path, rows, columns, _delimiter(path, suffix))
+
+
+def decode_utf8(content: bytes, place: str) -> str:
+    """The text of a published file, without its byte order mark.
+
+    Raises:
+        InputError: invalid UTF-8; the message names the place and the line.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{place}, line {line}: is not UTF-8; get the file again") from None
 
 
 def _delimiter(path: Path, suffix: str) -> str:
@@ -59,15 +73,15 @@ def _delimiter(path: Path, suffix: str) -> str:
     return DELIMITERS[suffix]
 
 
-def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
+def _read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
     number = 0
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = next(reader, [])
-            doubled = {name for name in header if header.count(name) > 1}
-            if doubled:
-                raise TableError(path, f"columns occur twice: {sorted(doubled)}")
+            repeated = {name for name in header if header.count(name) > 1}
+            if repeated:
+                raise TableError(path, f"columns occur twice: {sorted(repeated)}")
             for number, values in enumerate(reader, 1):
                 if len(values) != len(header):
                     raise TableError(
@@ -77,12 +91,12 @@ def _delimited_rows(path: Path, delimiter: str) -> Iterator[Row]:
                 yield dict(zip(header, values, strict=True))
     except csv.Error as error:
         raise TableError(
-            path, f"broken quoting ({error}); a field that begins with a quotation mark must be quoted whole, "
-            'and a quotation mark inside it doubled ("")', number + 1,
+            path, f"broken quoting ({error}); quote the whole of a field that begins with a quotation mark, "
+            'and double ("") each quotation mark inside it', number + 1,
         ) from None  # fmt: skip
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _read_jsonl(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
         for number, line in enumerate(filter(str.strip, file), 1):
             try:
@@ -94,7 +108,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
             yield row
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -103,41 +117,48 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     except pyarrow.ArrowInvalid as error:
         raise TableError(path, f"is not Parquet ({error})") from None
     with file:
-        for batch in file.iter_batches(batch_size=1000):
+        for batch in file.iter_batches(batch_size=BLOCK):
             yield from batch.to_pylist()
 
 
 def _write_delimited(path: Path, rows: Iterable[Row], columns: list[str], delimiter: str) -> int:
+    count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         options: dict[str, Any] = {"delimiter": delimiter, "lineterminator": "\n"}
-        plain, quoted = csv.writer(file, **options), csv.writer(file, quoting=csv.QUOTE_ALL, **options)
-        plain.writerow(columns)
-        count = 0
+        writer, quoting_writer = csv.writer(file, **options), csv.writer(file, quoting=csv.QUOTE_ALL, **options)
+        writer.writerow(columns)
         for count, row in enumerate(rows, 1):
             values = list(row.values())
             texts = "".join(map(str, values))
             if "\0" in texts and sys.version_info < (3, 11):
                 raise TableError(path, "has a NUL, which Python 3.10 cannot read back; use .jsonl", count)
             # Not every Python version quotes a bare carriage return by itself.
-            (quoted if "\r" in texts else plain).writerow(values)
-        return count
+            (quoting_writer if "\r" in texts else writer).writerow(values)
+    return count
 
 
-def _write_parquet(path: Path, table: Iterable[Row], columns: list[str]) -> int:
+def _write_jsonl(path: Path, rows: Iterable[Row]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _write_parquet(path: Path, rows: Iterable[Row], columns: list[str]) -> int:
     import pyarrow
     import pyarrow.parquet
 
-    table = iter(table)
-    first = next(table)
-    kinds = {name: pyarrow.float64() if isinstance(first[name], float) else pyarrow.string() for name in columns}
-    if "weight" in kinds:  # may be empty in the first row
-        kinds["weight"] = pyarrow.float64()
-    schema, count, block = pyarrow.schema(list(kinds.items())), 0, [first]
+    rows = iter(rows)
+    block, count = list(islice(rows, BLOCK)), 0
+    types = {name: pyarrow.float64() if isinstance(block[0][name], float) else pyarrow.string() for name in columns}
+    if "weight" in types:  # may be empty in the first row
+        types["weight"] = pyarrow.float64()
+    schema = pyarrow.schema(list(types.items()))
     with pyarrow.parquet.ParquetWriter(os.fspath(path), schema) as writer:
-        for row in table:
-            block.append(row)
-            if len(block) == 1000:
-                writer.write_table(pyarrow.Table.from_pylist(block, schema))
-                count, block = count + len(block), []
-        writer.write_table(pyarrow.Table.from_pylist(block, schema))
-    return count + len(block)
+        while block:
+            writer.write_table(pyarrow.Table.from_pylist(block, schema))
+            count += len(block)
+            block = list(islice(rows, BLOCK))
+    return count

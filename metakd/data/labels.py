@@ -10,8 +10,8 @@ import numpy as np
 
 ProblemType = Literal["single_label", "multi_label", "regression"]
 SEPARATOR = "|"
-SCORE = "score"  # the one output of a regression
-# What transformers calls the problem types, as a model's configuration holds them.
+SCORE = "score"  # name of a regression's only output
+# The names of the problem types in the configuration of a transformers model.
 PROBLEM_TYPES: dict[ProblemType, str] = {
     "single_label": "single_label_classification",
     "multi_label": "multi_label_classification",
@@ -23,39 +23,39 @@ PROBLEM_TYPES: dict[ProblemType, str] = {
 class Labels:
     """The names of a model's outputs, in the order of its logits, and how a label is read.
 
-    "single_label": one name. "multi_label": names separated by `|`; a lone `|` is a row to which no class
-    applies. "regression": a number; the one output is called "score". An empty label is no label at all.
+    "single_label": a label is one name. "multi_label": names separated by `|`; a lone `|` says that no class
+    applies. "regression": a number; the only output is called "score". An empty label means that the row has none.
     """
 
     names: tuple[str, ...]
     problem: ProblemType = "single_label"
 
-    def wrong(self, label: str) -> str | None:
-        """The first part of a label that is not among the names, or is no number; None if all is well."""
+    def first_unknown(self, label: str) -> str | None:
+        """The first class name of a label that is not in `names`, or a regression's label if it is not a number."""
         if self.problem == "regression":
             return None if is_number(label) else label
-        return next((part for part in parts(label, self.problem) if part not in self.names), None)
+        return next((name for name in split_label(label, self.problem) if name not in self.names), None)
 
     def targets(self, labels: Sequence[str]) -> np.ndarray:
-        """Class numbers [n]; 0/1 [n, C] for multi-label; numbers [n] for a regression. Empty labels give zeros."""
+        """Class numbers [n]; for multi-label 0/1 [n, C]; for a regression numbers [n]. Empty labels give zeros."""
         if self.problem == "regression":
             return np.array([float(label or 0) for label in labels], dtype=np.float32)
-        number = {name: i for i, name in enumerate(self.names)}
+        class_number = {name: i for i, name in enumerate(self.names)}
         if self.problem == "single_label":
-            return np.array([number.get(label, 0) for label in labels], dtype=np.int64)
-        found = np.zeros((len(labels), len(self.names)), dtype=np.float32)
+            return np.array([class_number.get(label, 0) for label in labels], dtype=np.int64)
+        targets = np.zeros((len(labels), len(self.names)), dtype=np.float32)
         for row, label in enumerate(labels):
-            found[row, [number[part] for part in parts(label, self.problem)]] = 1
-        return found
+            targets[row, [class_number[name] for name in split_label(label, self.problem)]] = 1
+        return targets
 
     def predicted(self, logits: np.ndarray) -> np.ndarray:
-        """Targets as the logits [n, C] have them: the likeliest class, the classes above 0.5, or the number."""
+        """Predicted targets of logits [n, C]: the likeliest class, all classes above 0.5, or the number."""
         if self.problem == "regression":
             return logits[:, 0]
         return logits.argmax(1) if self.problem == "single_label" else (logits > 0).astype(np.float32)
 
-    def spelt(self, target: np.ndarray | np.generic) -> str:
-        """One target as the label column has it."""
+    def to_text(self, target: np.ndarray | np.generic) -> str:
+        """One target as text for the label column."""
         if self.problem == "regression":
             return f"{float(target):.6g}"
         if self.problem == "single_label":
@@ -63,28 +63,30 @@ class Labels:
         return SEPARATOR.join(self.names[i] for i in np.flatnonzero(target)) or SEPARATOR
 
 
-def parts(label: str, problem: ProblemType) -> list[str]:
+def split_label(label: str, problem: ProblemType) -> list[str]:
     """The class names in a label."""
     if problem == "multi_label":
-        return [part for part in label.split(SEPARATOR) if part]
+        return [name for name in label.split(SEPARATOR) if name]
     return [label]
 
 
 def stratum(label: str, problem: ProblemType) -> str:
-    """What prototypes and few-label samples take for a label's class: several classes are one, numbers have none."""
-    if problem == "regression":
-        return ""
-    return SEPARATOR.join(sorted(parts(label, problem))) if problem == "multi_label" else label
+    """The class of a label for prototypes and few-label samples.
+
+    Each set of labels is a class of its own; a regression has one class, the empty string.
+    """
+    return "" if problem == "regression" else SEPARATOR.join(sorted(split_label(label, problem)))
 
 
-def names_in(labels: Iterable[str], problem: ProblemType) -> list[str]:
-    """The class names that occur in labels, sorted."""
+def sorted_label_names(labels: Iterable[str], problem: ProblemType) -> list[str]:
+    """The class names that occur in labels, sorted; for a regression the name of its output."""
     if problem == "regression":
         return [SCORE]
-    return sorted({part for label in labels if label for part in parts(label, problem)})
+    return sorted({name for label in labels if label for name in split_label(label, problem)})
 
 
 def is_number(text: str) -> bool:
+    """Whether a text is a finite number."""
     try:
         return bool(np.isfinite(float(text)))
     except ValueError:

@@ -1,12 +1,14 @@
-"""Train, dev and test, stratified, with rows that belong together kept in one split."""
+"""Train, dev and test: stratified, and with related rows in the same split."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from metakd.data.tables import Row, write_rows
 from metakd.steps import Step
@@ -15,82 +17,81 @@ log = logging.getLogger(__name__)
 
 
 def normalised(text: str) -> str:
-    """A text without case and white space differences: the measure of "identical"."""
+    """A text without differences of case and white space; texts count as identical if this is equal."""
     return " ".join(text.split()).casefold()
 
 
-def connected(rows: Sequence[Row], documents: Sequence[str] | None = None) -> list[int]:
-    """A group number per row: rows share one if a chain of equal texts or equal documents links them."""
-    parent = list(range(len(rows)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    first: dict[tuple[str, ...], int] = {}
-    for index, row in enumerate(rows):
+def group_numbers(rows: Sequence[Row], documents: Sequence[str] | None = None) -> list[int]:
+    """A group number per row: a chain of rows with identical texts or equal documents is one group."""
+    first_row: dict[tuple[str, ...], int] = {}
+    links: list[tuple[int, int]] = []
+    for i, row in enumerate(rows):
         keys: list[tuple[str, ...]] = [("text", normalised(row["text_a"]), normalised(row["text_b"]))]
         if documents is not None:
-            keys.append(("document", documents[index]))
-        for key in keys:
-            parent[root(index)] = root(first.setdefault(key, index))
-    return [root(index) for index in range(len(rows))]
+            keys.append(("document", documents[i]))
+        links += [(i, first_row.setdefault(key, i)) for key in keys]
+    ends = np.array(links, dtype=np.int64).reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(len(rows), len(rows)))
+    return connected_components(graph, directed=False)[1].tolist()
 
 
 def split(
     rows: Sequence[Row], shares: dict[str, float], seed: int, documents: Sequence[str] | None = None
 ) -> dict[str, list[Row]]:
-    """Deal the rows into splits, stratified by domain and label.
+    """Deal rows into splits, stratified by domain and label. Rows of a split keep their order.
 
-    Whole groups (`connected`) are dealt in a seeded order, the large ones first, each to the split that
-    lacks most of the group's strata. Order within a split is the order of `rows`.
+    Groups of rows (see `group_numbers`) stay whole. They are dealt in random order, but large ones first; each goes
+    to the split that still lacks most rows of the group's strata.
 
     Args:
-        shares: share of each split; they add up to 1.
-        documents: one key per row; rows with the same key stay together.
+        shares: fraction of the rows for each split; they add up to 1.
+        documents: one key per row; rows with equal keys stay together.
     """
     strata = [(row["domain"], row["label"]) for row in rows]
-    missing: dict[tuple[str, tuple[str, str]], float] = {}
-    for stratum in set(strata):
-        for name, share in shares.items():
-            missing[name, stratum] = share * strata.count(stratum)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for index, group in enumerate(connected(rows, documents)):
-        groups[group].append(index)
-    members = list(groups.values())
-    order = np.random.default_rng(seed).permutation(len(members))
-    members = sorted((members[i] for i in order), key=len, reverse=True)
-    chosen: dict[str, list[int]] = {name: [] for name in shares}
-    for group_rows in members:
-        name = max(shares, key=lambda s: sum(missing[s, strata[i]] / shares[s] for i in group_rows))
-        chosen[name] += group_rows
+    lacking = {
+        (name, stratum): share * count for stratum, count in Counter(strata).items() for name, share in shares.items()
+    }
+    rows_by_group: dict[int, list[int]] = defaultdict(list)
+    for i, group in enumerate(group_numbers(rows, documents)):
+        rows_by_group[group].append(i)
+    groups = list(rows_by_group.values())
+    order = np.random.default_rng(seed).permutation(len(groups))
+    indices: dict[str, list[int]] = {name: [] for name in shares}
+    for group_rows in sorted((groups[i] for i in order), key=len, reverse=True):
+        name = max(shares, key=lambda s: sum(lacking[s, strata[i]] / shares[s] for i in group_rows))
+        indices[name] += group_rows
         for i in group_rows:
-            missing[name, strata[i]] -= 1
-    return {name: [rows[i] for i in sorted(indices)] for name, indices in chosen.items()}
+            lacking[name, strata[i]] -= 1
+    return {name: [rows[i] for i in sorted(split_rows)] for name, split_rows in indices.items()}
 
 
-def limit(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
-    """At most `most` rows of each domain, labels in proportion, in the order of `rows`."""
+def limit_rows(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
+    """At most `most` rows of each domain: a random sample with the labels in proportion, in the order of `rows`."""
     generator = np.random.default_rng(seed)
-    kept: list[int] = []
+    sampled: list[int] = []
     for domain in sorted({row["domain"] for row in rows}):
-        of_domain = [i for i, row in enumerate(rows) if row["domain"] == domain]
-        if len(of_domain) > most:
-            by_label: dict[str, list[int]] = defaultdict(list)
-            for i in generator.permutation(of_domain):
-                by_label[rows[i]["label"]].append(int(i))
-            quotas = {label: most * len(found) / len(of_domain) for label, found in by_label.items()}
-            whole = {label: int(quota) for label, quota in quotas.items()}
-            rest = sorted(quotas, key=lambda label: whole[label] - quotas[label])[: most - sum(whole.values())]
-            of_domain = [i for label in quotas for i in by_label[label][: whole[label] + (label in rest)]]
-        kept += of_domain
-    return [rows[i] for i in sorted(kept)]
+        indices = [i for i, row in enumerate(rows) if row["domain"] == domain]
+        if len(indices) > most:
+            indices = _proportional_sample(rows, generator.permutation(indices).tolist(), most)
+        sampled += indices
+    return [rows[i] for i in sorted(sampled)]
 
 
-def publish(step: Step, splits: dict[str, list[Row]]) -> None:
-    """Write each split as NAME.tsv, and say how many rows of each domain it has."""
+def _proportional_sample(rows: Sequence[Row], indices: list[int], size: int) -> list[int]:
+    """The first indices of each label, `size` in all; quotas are rounded by the largest remainder."""
+    by_label: dict[str, list[int]] = defaultdict(list)
+    for i in indices:
+        by_label[rows[i]["label"]].append(i)
+    quotas = {label: size * len(of_label) / len(indices) for label, of_label in by_label.items()}
+    counts = {label: int(quota) for label, quota in quotas.items()}
+    by_remainder = sorted(quotas, key=lambda label: counts[label] - quotas[label])
+    for label in by_remainder[: size - sum(counts.values())]:
+        counts[label] += 1
+    return [i for label, of_label in by_label.items() for i in of_label[: counts[label]]]
+
+
+def write_splits(step: Step, splits: dict[str, list[Row]]) -> None:
+    """Write each split as NAME.tsv to the step's output, and log the number of rows of each domain."""
     for domain in sorted({row["domain"] for rows in splits.values() for row in rows}):
         sizes = {name: sum(row["domain"] == domain for row in rows) for name, rows in splits.items()}
         log.info("%-14s %s", domain, "  ".join(f"{name} {size}" for name, size in sizes.items()))

@@ -1,6 +1,6 @@
 """Tables of text: guid, text_a, text_b, label, domain[, weight] as TSV, CSV, JSONL or Parquet.
 
-Rows are read one at a time and checked as they are read; `load` keeps them in a memory-mapped Arrow file.
+Rows are read and checked one at a time; `load_table` keeps them in a memory-mapped Arrow file.
 An error names the file, the row (the first row below the header is row 1) and the field.
 """
 
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from metakd.data import formats
 from metakd.data.formats import Row, TableError
-from metakd.data.labels import Labels, ProblemType, names_in
+from metakd.data.labels import Labels, ProblemType, sorted_label_names
 from metakd.errors import InputError, nearest
 from metakd.manifests import file_hash
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # slow to import, and most functions here do not need it
     from datasets import Dataset
 
-# What must be filled in every row. A training table may have rows without label, to be shown to a student.
+# Columns that every row must fill. Training tables may have rows without a label, which only a student sees.
 LABELLED = ("guid", "text_a", "label", "domain")
 TRAINING = ("guid", "text_a", "domain")
 UNLABELLED = ("guid", "text_a")
@@ -34,18 +34,18 @@ def read_rows(
     domains: Sequence[str] | None = None,
     required: Sequence[str] = LABELLED,
 ) -> Iterator[Row]:
-    """Yield the checked rows of a table, in order; `weight` is there if the table has that column.
+    """Yield the checked rows of a table, in order, with the columns of `COLUMNS` and, if the table has it, `weight`.
 
     Args:
-        labels, domains: the names that may occur; None allows any.
-        required: columns that must be filled; others may be empty or missing.
+        labels, domains: the names that are allowed; None allows any.
+        required: columns that every row must fill; others may be empty or missing, and are read as "".
 
     Raises:
-        TableError: a missing column, broken quoting, wrong encoding, an empty field that is required,
-            a name not allowed, a guid that came before, or a weight that is no number from 0 up.
+        TableError: a missing column, broken quoting, invalid UTF-8, an empty field that is required,
+            a name that is not allowed, a guid that occurs twice, or a weight that is not a number from 0 up.
     """
     path = Path(path)
-    seen: set[str] = set()
+    guids: set[str] = set()
     weighted = False
     for number, raw in enumerate(formats.read(path), 1):
         _check_columns(path, number, list(raw), required)
@@ -54,9 +54,9 @@ def read_rows(
             if not row[name].strip():
                 raise TableError(path, "is empty; fill it or remove the row", number, name)
         _check_names(path, number, row, labels, domains)
-        if row["guid"] in seen:
+        if row["guid"] in guids:
             raise TableError(path, f"{row['guid']!r} occurs twice; guids must be unique", number, "guid")
-        seen.add(row["guid"])
+        guids.add(row["guid"])
         if number == 1:
             weighted = "weight" in raw
         if weighted:
@@ -64,39 +64,44 @@ def read_rows(
         elif "weight" in raw:
             raise TableError(path, "is there, but row 1 has none; give all rows a weight, or none", number, "weight")
         yield row
-    if not seen:
+    if not guids:
         raise TableError(path, "has no rows")
 
 
 def write_rows(path: Path, rows: Iterable[Row], suffix: str | None = None) -> int:
-    """Write a table and return its row count; `suffix` names the format where the path's own does not."""
-    suffix = suffix or path.suffix
+    """Write a table and return its row count.
+
+    Args:
+        suffix: names the format; None takes the suffix of the path.
+    """
     rows = iter(rows)
     first = next(rows, None)
     if first is None:
         raise TableError(path, "has no rows to write")
     columns = [*COLUMNS, "weight"] if "weight" in first else list(COLUMNS)
     table = ({name: row[name] for name in columns} for row in itertools.chain([first], rows))
-    return formats.write(path, table, columns, suffix)
+    return formats.write(path, table, columns, suffix or path.suffix)
 
 
-def load(
+def load_table(
     path: str | Path,
     labels: Labels | None = None,
     domains: Sequence[str] | None = None,
     required: Sequence[str] = LABELLED,
 ) -> Dataset:
-    """The table as a memory-mapped `datasets.Dataset`, made once per content and kept in its cache."""
+    """The table as a memory-mapped `datasets.Dataset`, made once per content and kept in the datasets cache.
+
+    The arguments and errors are those of `read_rows`.
+    """
     import datasets
 
     path = Path(path)
     if not path.is_file():
         raise TableError(path, "no such file")
-    text = datasets.Value("string")
-    features = dict.fromkeys(COLUMNS, text)
-    if has_weights(path, required):
+    features = dict.fromkeys(COLUMNS, datasets.Value("string"))
+    if "weight" in next(read_rows(path, required=required)):
         features["weight"] = datasets.Value("float64")
-    shown = datasets.utils.logging.is_progress_bar_enabled()
+    progress_bars = datasets.utils.logging.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         return datasets.Dataset.from_generator(
@@ -106,53 +111,48 @@ def load(
                 "path": str(path),
                 "sha256": file_hash(path),
                 "labels": labels,
-                "domains": domains and tuple(domains),
+                "domains": domains and tuple(domains),  # datasets would take a list for shards
                 "required": tuple(required),
-            },  # lists would be taken for shards
+            },
         )
     except datasets.exceptions.DatasetGenerationError as error:
         if isinstance(error.__cause__, InputError):
             raise error.__cause__ from None
         raise
     finally:
-        if shown:
+        if progress_bars:
             datasets.enable_progress_bars()
 
 
-def has_weights(path: str | Path, required: Sequence[str] = TRAINING) -> bool:
-    """Whether the table has a weight column."""
-    return "weight" in next(read_rows(path, required=required))
-
-
-def names(
+def label_and_domain_names(
     path: str | Path, problem: ProblemType = "single_label", required: Sequence[str] = TRAINING
 ) -> tuple[list[str], list[str]]:
-    """The class names and the domains that occur in a table, each sorted."""
+    """The class names and the domain names that occur in a table, each sorted."""
     labels, domains = set(), set()
     for row in read_rows(path, required=required):
         labels.add(row["label"])
         domains.add(row["domain"])
-    return names_in(labels, problem), sorted(domains - {""})
+    return sorted_label_names(labels, problem), sorted(domains - {""})
 
 
 def _rows_of_content(
     path: str, sha256: str, labels: Labels | None, domains: tuple[str, ...] | None, required: tuple[str, ...]
 ) -> Iterator[Row]:
-    """`read_rows`; the hash is an argument so that the cache knows when the file has changed."""
+    """`read_rows`; the hash is an argument so that the cache notices when the file has changed."""
     yield from read_rows(path, labels, domains, required)
 
 
-def _check_columns(path: Path, row: int, found: list[str], required: Sequence[str]) -> None:
+def _check_columns(path: Path, row: int, columns: list[str], required: Sequence[str]) -> None:
     for name in required:
-        if name not in found:
-            raise TableError(path, f"is missing; found {found}{nearest(name, found)}", row, name)
+        if name not in columns:
+            raise TableError(path, f"is missing; the columns are {columns}{nearest(name, columns)}", row, name)
 
 
 def _check_names(path: Path, number: int, row: Row, labels: Labels | None, domains: Sequence[str] | None) -> None:
-    wrong = labels.wrong(row["label"]) if labels is not None and row["label"] else None
-    if labels is not None and wrong is not None:
-        known = f"among the task's labels {list(labels.names)}" if labels.problem != "regression" else "a number"
-        raise TableError(path, f"{wrong!r} is not {known}{nearest(wrong, labels.names)}", number, "label")
+    unknown = labels.first_unknown(row["label"]) if labels is not None and row["label"] else None
+    if labels is not None and unknown is not None:
+        allowed = f"among the task's labels {list(labels.names)}" if labels.problem != "regression" else "a number"
+        raise TableError(path, f"{unknown!r} is not {allowed}{nearest(unknown, labels.names)}", number, "label")
     if domains is not None and row["domain"] and row["domain"] not in domains:
         raise TableError(
             path, f"{row['domain']!r} is not among the task's domains {list(domains)}{nearest(row['domain'], domains)}",
@@ -168,13 +168,13 @@ def _text(path: Path, row: int, field: str, value: Any) -> str:
     text = str(value)
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:  # what was read as no character is kept as a lone surrogate
+    except UnicodeEncodeError:  # `formats.read` leaves lone surrogates where bytes are invalid
         raise TableError(path, "is not UTF-8; save the file as UTF-8", row, field) from None
     return text
 
 
 def _weight(path: Path, row: int, value: Any) -> float | None:
-    """None where the field is empty: a row whose label was not known when the weights were computed has none."""
+    """None for an empty field: the row's label was missing or hidden when the weights were computed."""
     if value is None or value == "":
         return None
     try:

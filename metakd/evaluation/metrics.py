@@ -1,4 +1,4 @@
-"""Scores of predictions, from their counts."""
+"""Scores of predictions: one headline number, and everything else that an evaluation records."""
 
 from __future__ import annotations
 
@@ -11,31 +11,17 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from metakd.data.labels import Labels, ProblemType
 
-# The number that models are chosen by, and that results are headed with.
+# The number that selects models and stands first in result tables.
 HEADLINE: dict[ProblemType, str] = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "spearman"}
 
 
 def headline(predicted: np.ndarray, labels: np.ndarray, problem: ProblemType) -> float:
-    """Accuracy, micro-F1 over all classes, or Spearman's rank correlation (0 where one side is constant)."""
+    """Accuracy, micro-F1 over all classes, or Spearman's rank correlation (0 if either side is constant)."""
     if problem == "single_label":
         return float((predicted == labels).mean())
     if problem == "multi_label":
-        return float(f1_of_counts(*(count.sum() for count in class_counts(predicted, labels))))
+        return binary_f1(predicted.ravel(), labels.ravel())
     return correlation(spearmanr, predicted, labels)
-
-
-def baseline(labels: np.ndarray, domains: np.ndarray, problem: ProblemType) -> float:
-    """Macro-average over domains of what a constant prediction reaches: the majority class, all classes, or 0."""
-    if problem == "regression":
-        return 0.0
-    found = []
-    for k in np.unique(domains):
-        of_domain = labels[domains == k]
-        if problem == "single_label":
-            found.append(np.bincount(of_domain).max() / len(of_domain))
-        else:
-            found.append(headline(np.ones_like(of_domain), of_domain, problem))
-    return float(np.mean(found))
 
 
 def headline_by_domain(
@@ -49,83 +35,107 @@ def headline_by_domain(
     }
 
 
+def baseline(labels: np.ndarray, domains: np.ndarray, problem: ProblemType) -> float:
+    """The mean over domains of the headline number that a constant prediction reaches.
+
+    The constant is the domain's most frequent class (single-label), all classes (multi-label), or any number
+    (regression, which scores 0).
+    """
+    if problem == "regression":
+        return 0.0
+    scores = []
+    for k in np.unique(domains):
+        domain_labels = labels[domains == k]
+        if problem == "single_label":
+            scores.append(majority_share(domain_labels))
+        else:
+            scores.append(headline(np.ones_like(domain_labels), domain_labels, problem))
+    return float(np.mean(scores))
+
+
 def agreement(one: np.ndarray, other: np.ndarray, problem: ProblemType) -> float:
-    """How far two models' predictions agree: share of equal rows, or Spearman's rank correlation of numbers.
+    """Share of rows that two models predict alike; in a regression, the rank correlation of their predictions.
 
     Args:
-        one, other: targets in one label order.
+        one, other: targets (see `Labels.targets`) in the same label order.
     """
     if problem == "regression":
         return correlation(spearmanr, one, other)
-    same = one == other
-    return float((same if same.ndim == 1 else same.all(1)).mean())
+    if problem == "multi_label":
+        return float((one == other).all(axis=1).mean())
+    return float((one == other).mean())
 
 
-def class_counts(predicted: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Per class [C]: rows where it is both predicted and true, and the sum of its predicted and true rows."""
-    return (predicted * labels).sum(0), predicted.sum(0) + labels.sum(0)
-
-
-def f1_of_counts(both: np.ndarray, either: np.ndarray) -> np.ndarray:
-    """2 TP / (2 TP + FP + FN); 0 where a class neither occurs nor is predicted."""
-    return np.divide(2 * both, either, out=np.zeros(np.shape(both)), where=np.asarray(either) > 0)
+def binary_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """F1 of 0/1 predictions [n]; 0 if no row is predicted or labelled 1."""
+    return float(f1_score(labels.astype(int), predicted.astype(int), zero_division=0.0))
 
 
 def correlation(measure: Callable[..., Any], predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The correlation that `measure` (of scipy.stats) computes; 0 if either side is constant."""
     if len(labels) < 2 or np.ptp(predicted) == 0 or np.ptp(labels) == 0:
         return 0.0
     return float(measure(predicted, labels).statistic)
 
 
-def multi_label_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Micro- and macro-F1, the share of rows with every class right, and each class's F1: 0/1 [n, C]."""
-    by_class = f1_of_counts(*class_counts(predicted, labels))
-    return {
-        "rows": len(labels),
-        "micro_f1": headline(predicted, labels, "multi_label"),
-        "macro_f1": float(np.mean(by_class)),
-        "all_right": float((predicted == labels).all(1).mean()),
-        "classes": {name: {"rows": int(labels[:, i].sum()), "f1": float(by_class[i])} for i, name in enumerate(names)},
-    }
-
-
-def regression_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """Spearman's and Pearson's correlation and the root mean squared error: numbers [n]."""
-    return {
-        "rows": len(labels),
-        "spearman": correlation(spearmanr, predicted, labels),
-        "pearson": correlation(pearsonr, predicted, labels),
-        "rmse": float(np.sqrt(np.mean((predicted - labels) ** 2))),
-    }
+def majority_share(labels: np.ndarray) -> float:
+    """The share of the most frequent class among class numbers [n]."""
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def classification_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     """Accuracy with its 95 % Wilson interval, macro-F1, the majority share, and each class's scores.
 
-    Macro-F1 averages over the classes that occur among labels or predictions.
+    Macro-F1 is the mean over the classes that occur in labels or predictions.
 
     Args:
         predicted, labels: class numbers [n].
         names: class names.
     """
-    hits = int((predicted == labels).sum())
-    interval = binomtest(hits, len(labels)).proportion_ci(method="wilson")
-    numbers = list(range(len(names)))
+    correct = int((predicted == labels).sum())
+    interval = binomtest(correct, len(labels)).proportion_ci(method="wilson")
     precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=numbers, zero_division=0.0
+        labels, predicted, labels=list(range(len(names))), zero_division=0.0
     )
     return {
         "rows": len(labels),
-        "accuracy": hits / len(labels),
+        "accuracy": correct / len(labels),
         "accuracy_95": [float(interval.low), float(interval.high)],
         "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
-        "majority": float(np.bincount(labels).max() / len(labels)),
+        "majority": majority_share(labels),
         "classes": {
             name: {"rows": int(support[i]), "precision": float(precision[i]), "recall": float(recall[i]),
                    "f1": float(f1[i])}
             for i, name in enumerate(names)
         },
     }  # fmt: skip
+
+
+def multi_label_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Micro-F1, macro-F1 over all classes, the share of rows with every class right, and each class's F1.
+
+    Args:
+        predicted, labels: 0/1 [n, C].
+        names: class names [C].
+    """
+    class_f1 = [binary_f1(predicted[:, i], labels[:, i]) for i in range(len(names))]
+    return {
+        "rows": len(labels),
+        "micro_f1": headline(predicted, labels, "multi_label"),
+        "macro_f1": float(np.mean(class_f1)),
+        "all_right": float((predicted == labels).all(axis=1).mean()),
+        "classes": {name: {"rows": int(labels[:, i].sum()), "f1": class_f1[i]} for i, name in enumerate(names)},
+    }
+
+
+def regression_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Spearman's and Pearson's correlation and the root mean squared error of numbers [n]."""
+    return {
+        "rows": len(labels),
+        "spearman": correlation(spearmanr, predicted, labels),
+        "pearson": correlation(pearsonr, predicted, labels),
+        "rmse": float(np.sqrt(np.mean((predicted - labels) ** 2))),
+    }
 
 
 SCORES: dict[ProblemType, Callable[[np.ndarray, np.ndarray, Sequence[str]], dict[str, Any]]] = {
@@ -138,11 +148,13 @@ SCORES: dict[ProblemType, Callable[[np.ndarray, np.ndarray, Sequence[str]], dict
 def scores_by_domain(
     predicted: np.ndarray, labels: np.ndarray, domains: np.ndarray, outputs: Labels, domain_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Scores over all rows, and for each domain that has rows.
+    """Scores over all rows and, under "domains", over the rows of each domain that has some.
 
     Args:
         predicted, labels: targets, see `Labels.targets`.
-        outputs: what they mean.
+        domains: domain numbers [n].
+        outputs: the names and the problem type of the targets.
+        domain_names: names in the order of the domain numbers.
     """
     scores = SCORES[outputs.problem]
     overall = scores(predicted, labels, outputs.names)

@@ -1,117 +1,235 @@
-"""From evaluation files to one table: every number is computed from them, none is typed."""
+"""From evaluation files to reports: every number is computed from them, none is typed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
-from metakd.evaluation.metrics import HEADLINE
+from metakd.errors import InputError
+from metakd.evaluation.document import Block, Table, titled_list
+from metakd.evaluation.lineage import Step, code_blocks, find_manifest
+from metakd.manifests import read_json
+
+# The scores that tables show, in this order, where an evaluation has them.
+METRICS = {"accuracy": "accuracy", "micro_f1": "micro-F1", "spearman": "Spearman", "macro_f1": "macro-F1"}
 
 
-def shown_metrics(scores: dict[str, Any]) -> list[str]:
-    """The numbers of an evaluation that tables show, the headline first."""
-    return [name for name in (*HEADLINE.values(), "macro_f1") if name in scores]
+@dataclass(frozen=True)
+class EvaluatedStudent:
+    """A student's evaluation, and how it was trained.
+
+    Args:
+        path: the evaluation file.
+        evaluation: its content, with the scores of the student ("model") and, if it has one teacher, of the teacher
+            on the same rows.
+        manifest: of the step that trained the student.
+    """
+
+    path: Path
+    evaluation: dict[str, Any]
+    manifest: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        """Name of the method that trained the student; the evaluation file's name if the manifest has none."""
+        return self.manifest["resolved"].get("method_name") or self.path.stem
+
+    @property
+    def seed(self) -> int:
+        return self.manifest["resolved"]["task"]["training"]["seed"]
 
 
-def summarise(
-    evaluations: list[dict[str, Any]], settings: dict[str, Any], steps: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Results of one run: settings, what each step took, one evaluation per domain and the means over domains."""
-    pairs = {f"{who}_{what}": [e[who][what] for e in evaluations]
-             for who in ("teacher", "model") for what in shown_metrics(evaluations[0]["model"])}  # fmt: skip
+def read_students(paths: Sequence[Path]) -> list[EvaluatedStudent]:
+    """The students in these evaluation files.
+
+    Raises:
+        InputError: a file is missing, a student's training is unknown, or the evaluations are of different problem
+            types.
+    """
+    students = [_read_student(path) for path in paths]
+    first = students[0]
+    for student in students:
+        if shown_metrics(student.evaluation) != shown_metrics(first.evaluation):
+            raise InputError(
+                f"{first.path} and {student.path} are evaluations of different problem types; report on each by itself"
+            )
+    return students
+
+
+def _read_student(path: Path) -> EvaluatedStudent:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; evaluate the student first")
+    evaluation = read_json(path)
+    if "model" not in evaluation:
+        raise InputError(f"{path} is not an evaluation of a model")
+    folder = Path(evaluation["model"]["path"])
+    manifest_path = find_manifest(folder)
+    manifest = read_json(manifest_path) if manifest_path is not None else {}
+    if "task" not in manifest.get("resolved", {}):
+        raise InputError(f"{path}: no manifest of {folder} says how the student was trained; distil the student again")
+    return EvaluatedStudent(path, evaluation, manifest)
+
+
+def shown_metrics(evaluation: dict[str, Any]) -> list[str]:
+    """Names of the scores that tables show of an evaluation, the headline score first."""
+    return [name for name in METRICS if name in evaluation["model"]]
+
+
+def summarise(students: Sequence[EvaluatedStudent], steps: list[Step]) -> dict[str, Any]:
+    """The results of one run: settings, an evaluation per domain, means over the domains, and the steps."""
+    evaluations = [student.evaluation for student in students]
+    manifest = students[0].manifest
+    means = {
+        f"{role}_{metric}": sum(evaluation[role][metric] for evaluation in evaluations) / len(evaluations)
+        for role in roles(evaluations)
+        for metric in shown_metrics(evaluations[0])
+    }
     return {
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "settings": settings,
-        "mean_over_domains": {name: sum(values) / len(values) for name, values in pairs.items()},
+        "settings": {"resolved": manifest["resolved"], "versions": manifest["versions"]},
+        "methods": sorted({student.method for student in students}),
+        "seeds": sorted({student.seed for student in students}),
+        "mean_over_domains": means,
         "domains": evaluations,
         "steps": steps,
     }
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """The results as a table for people; intervals of accuracies are 95 % Wilson."""
-    metrics = shown_metrics(results["domains"][0]["model"])
-    titles = [
-        f"{who} {name.replace('macro_f1', 'F1').replace('_', ' ')}"
-        for name in metrics
-        for who in ("teacher", "student")
+def results_blocks(results: dict[str, Any]) -> list[Block]:
+    """The report on one run, from what `summarise` returns."""
+    evaluations = results["domains"]
+    starts = [(domain_name(evaluation), evaluation["model"].get("starts_from", "")) for evaluation in evaluations]
+    notes = [note for evaluation in evaluations for note in named_notes(domain_name(evaluation), evaluation)]
+    about = f"Method {', '.join(results['methods'])}, {seed_text(results['seeds'])}, {results['made'][:10]}."
+    return [
+        f"{about} {scores_text(evaluations[0])}",
+        domains_table(results),
+        *titled_list("The students start from:", starts),
+        *titled_list("Notes:", notes),
+        *code_blocks(results["steps"]),
+        steps_table(results["steps"]),
     ]
-    header = ["domain", "test rows", "majority", *titles, "agreement", "parameters", "size"]
-    rows = [header, ["---", *["---:"] * (len(header) - 1)]]
-    for e in results["domains"]:
-        numbers = [shown(e[who], name) for name in metrics for who in ("teacher", "model")]
-        majority = percent(e["model"]["majority"]) if "majority" in e["model"] else ""
+
+
+def domains_table(results: dict[str, Any]) -> Table:
+    """Scores of teacher and student by domain, and their means."""
+    evaluations, means = results["domains"], results["mean_over_domains"]
+    metrics, with_teacher = shown_metrics(evaluations[0]), "teacher" in roles(evaluations)
+    columns = [(metric, role) for metric in metrics for role in roles(evaluations)]
+    majority = ["majority"] if all("majority" in evaluation["model"] for evaluation in evaluations) else []
+    headers = ["domain", "test rows", *majority]
+    headers += [f"{'student' if role == 'model' else role} {METRICS[metric]}" for metric, role in columns]
+    headers += ["agreement"] * with_teacher + ["parameters", "size"]
+    rows = []
+    for evaluation in evaluations:
+        models = [evaluation[role] for role in roles(evaluations)]
         rows.append([
-            escape(e["domain"]), str(e["model"]["rows"]), majority, *numbers, percent(e["agreement"]), millions(e),
-            size(e),
+            domain_name(evaluation),
+            str(evaluation["model"]["rows"]),
+            *(percent(evaluation["model"][name]) for name in majority),
+            *(score_text(evaluation[role], metric) for metric, role in columns),
+            *([percent(evaluation["agreement"])] if with_teacher else []),
+            " to ".join(f"{model['parameters'] / 1e6:.1f}" for model in models) + " M",
+            " to ".join(f"{model['size_bytes'] / 1e6:.0f}" for model in models) + " MB",
         ])  # fmt: skip
-    mean = results["mean_over_domains"]
-    means = [percent(mean[f"{who}_{name}"]) for name in metrics for who in ("teacher", "model")]
-    rows.append(["**mean**", "", "", *means, "", "", ""])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    mean_scores = [percent(means[f"{role}_{metric}"]) for metric, role in columns]
+    rows.append(["mean", "", *("" for _ in majority), *mean_scores, *[""] * with_teacher, "", ""])
+    return Table(headers, rows)
 
 
-def methods_markdown(found: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> str:
-    """Students of one domain by method, from their evaluations and manifests; the teacher comes first."""
-    first, manifest = next(iter(found.values()))
-    metrics = shown_metrics(first["model"])
-    seed = manifest["resolved"]["task"]["training"]["seed"]
-    lines = [
-        f"{first['model']['rows']} test rows, domain {escape(first['domain'] or 'all')}, seed {seed}. Seconds: the "
-        "student's run from start to end; not in it are teachers, their logits if an earlier run has left them, "
-        "general's encoder, and evaluation.",
-        "",
-        f"| method | {' | '.join(metrics).replace('_', ' ')} | agreement with the teacher | seconds |",
-        "| --- |" + " ---: |" * (len(metrics) + 2),
+def roles(evaluations: Sequence[dict[str, Any]]) -> list[str]:
+    """The models that all evaluations have scores of: the teacher if there is one, and the student ("model")."""
+    with_teacher = all("teacher" in evaluation for evaluation in evaluations)
+    return ["teacher", "model"] if with_teacher else ["model"]
+
+
+def steps_table(steps: Sequence[Step]) -> Table:
+    """Seconds and peak memory (of the main process) of each step."""
+    rows = [[step["name"], f"{step['seconds']:.0f}", str(step["peak_memory_mb"])] for step in steps]
+    return Table(["step", "seconds", "peak memory, MB"], rows)
+
+
+def methods_blocks(students: Sequence[EvaluatedStudent], steps: list[Step]) -> list[Block]:
+    """The report on students of one domain, each distilled by another method.
+
+    Raises:
+        InputError: the evaluations are of different tables or domains.
+    """
+    first = students[0]
+    for student in students:
+        for field in ("table", "domain"):
+            if student.evaluation[field] != first.evaluation[field]:
+                raise InputError(
+                    f"{first.path} and {student.path} evaluate different rows: {field} is "
+                    f"{first.evaluation[field]!r} and {student.evaluation[field]!r}"
+                )
+    notes = [note for student in students for note in named_notes(student.method, student.evaluation)]
+    about = (
+        f"Domain {domain_name(first.evaluation)}, {first.evaluation['model']['rows']} test rows, "
+        f"{seed_text(sorted({student.seed for student in students}))}."
+    )
+    return [
+        f"{about} {scores_text(first.evaluation)} Seconds are those of the student's own run, without the training of "
+        "teachers, logits that were there before, and evaluation.",
+        methods_table(students),
+        *titled_list("Notes:", notes),
+        *code_blocks(steps),
     ]
 
-    def line(name: str, scores: dict[str, Any], agreement: str, seconds: str) -> str:
-        return f"| {' | '.join([name, *(shown(scores, metric) for metric in metrics), agreement, seconds])} |"
 
-    lines.append(line("(the teacher)", first["teacher"], "", ""))
-    for name, (evaluation, made) in found.items():
-        numbers = evaluation["model"], percent(evaluation["agreement"]), f"{made['seconds']:.0f}"
-        lines.append(line(escape(name), *numbers))
-    return "\n".join(lines) + "\n"
-
-
-def steps_markdown(steps: list[dict[str, Any]]) -> str:
-    """Seconds and peak memory (of the main process) of each step that left a manifest."""
-    rows = [f"| {escape(step['name'])} | {step['seconds']:.0f} | {step['peak_memory_mb']} |" for step in steps]
-    return "\n".join(["| step | seconds | peak memory, MB |", "| --- | ---: | ---: |", *rows])
-
-
-def plain(results: dict[str, Any]) -> str:
-    """The same for a terminal, in columns."""
-    lines = [[cell.strip().replace("**", "") for cell in line.strip("|").split(" | ")] for line in
-             markdown(results).split("\n")]  # fmt: skip
-    del lines[1]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f}"
+def methods_table(students: Sequence[EvaluatedStudent]) -> Table:
+    """Scores, seconds and start of each student; the teachers of the evaluations come first."""
+    metrics = shown_metrics(students[0].evaluation)
+    with_teacher = [student.evaluation["teacher"] for student in students if "teacher" in student.evaluation]
+    teachers = {scores["path"]: scores for scores in with_teacher}
+    rows = []
+    for path, scores in teachers.items():
+        name = "(the teacher)" if len(teachers) == 1 else f"(the teacher {path})"
+        rows.append([name, scores.get("starts_from", ""), *(score_text(scores, metric) for metric in metrics), "", ""])
+    names = [student.method for student in students]
+    for name, student in zip(names, students, strict=True):
+        scores = student.evaluation["model"]
+        rows.append([
+            name if names.count(name) == 1 else f"{name} ({student.path})",
+            scores.get("starts_from", ""),
+            *(score_text(scores, metric) for metric in metrics),
+            percent(student.evaluation["agreement"]) if "agreement" in student.evaluation else "",
+            f"{student.manifest['seconds']:.0f}",
+        ])  # fmt: skip
+    scores_headers = [METRICS[metric] for metric in metrics]
+    headers = ["method", "starts from", *scores_headers, "agreement with the teacher", "seconds"]
+    return Table(headers, rows, text_columns=2)
 
 
-def shown(scores: dict[str, Any], metric: str) -> str:
-    """A number in percent; an accuracy with its interval."""
+def named_notes(student: str, evaluation: dict[str, Any]) -> list[tuple[str, str]]:
+    """The notes on a student and its teacher, each with the name of the model."""
+    models = {student: evaluation["model"], "teacher": evaluation.get("teacher", {})}
+    return [(name, note) for name, scores in models.items() for note in scores.get("notes", [])]
+
+
+def domain_name(evaluation: dict[str, Any]) -> str:
+    return evaluation["domain"] or "all domains"
+
+
+def scores_text(evaluation: dict[str, Any]) -> str:
+    interval = " Accuracies have 95 % Wilson intervals." if "accuracy" in evaluation["model"] else ""
+    return f"Test scores in percent.{interval} One run per student: small differences prove nothing."
+
+
+def seed_text(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+
+
+def score_text(scores: dict[str, Any], metric: str) -> str:
+    """A score in percent; an accuracy with its interval."""
     if metric != "accuracy":
         return percent(scores[metric])
     low, high = scores["accuracy_95"]
     return f"{percent(scores[metric])} [{percent(low)}, {percent(high)}]"
 
 
-def millions(evaluation: dict[str, Any]) -> str:
-    return " to ".join(f"{evaluation[who]['parameters'] / 1e6:.1f}" for who in ("teacher", "model")) + " M"
-
-
-def size(evaluation: dict[str, Any]) -> str:
-    return " to ".join(f"{evaluation[who]['size_bytes'] / 1e6:.0f}" for who in ("teacher", "model")) + " MB"
-
-
-def escape(text: str) -> str:
-    """Text that cannot break a Markdown table or become HTML."""
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("\n", " ")):
-        text = text.replace(character, entity)
-    return text
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"

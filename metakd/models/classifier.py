@@ -1,4 +1,4 @@
-"""Teachers and students are plain Hugging Face classifiers: load them, and check what fits."""
+"""Load plain Hugging Face classifiers, and check that labels, tokenizer and length fit them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-import metakd.models.small  # noqa: F401  registers the students that transformers does not know
+import metakd.models.cnn_lstm  # noqa: F401  registers the architectures that transformers lacks
 from metakd.data.labels import PROBLEM_TYPES, Labels
 from metakd.errors import InputError
 
@@ -25,32 +25,32 @@ def load_config(name: str) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        inside = sorted(file.parent.name for file in Path(name).glob("*/config.json"))
-        here = f" (there are models in its folders {inside})" if inside else ""
+        subfolders = sorted(file.parent.name for file in Path(name).glob("*/config.json"))
+        hint = f" (its folders {subfolders} hold models)" if subfolders else ""
         if not Path(name).is_dir():
-            here = " (no folder here has this name, so it was looked for on the Hub)"
-        raise InputError(f"no model could be loaded from {name!r}{here}: {error}") from None
+            hint = " (there is no folder of this name, so the Hub was asked)"
+        raise InputError(f"no model could be loaded from {name!r}{hint}: {error}") from None
 
 
 def load_classifier(name: str, labels: Labels) -> PreTrainedModel:
-    """A classifier over `labels` (logit i belongs to labels.names[i]); its head is fresh unless trained for them.
+    """A classifier over `labels`; its head is fresh unless the checkpoint was trained for these labels.
 
     Raises:
         InputError: the model cannot be loaded, or is a classifier of other labels.
     """
     config = load_config(name)
     if is_classifier(config):
-        found = labels_of(config)
-        if sorted(found.names) != sorted(labels.names) or found.problem != labels.problem:
-            kinds = f" ({found.problem} instead of {labels.problem})" if found.problem != labels.problem else ""
+        trained = labels_of(config)
+        if sorted(trained.names) != sorted(labels.names) or trained.problem != labels.problem:
+            kinds = f" ({trained.problem} instead of {labels.problem})" if trained.problem != labels.problem else ""
             raise InputError(
-                f"{name} classifies {list(found.names)}, wanted are {list(labels.names)}{kinds}; start "
+                f"{name} classifies {list(trained.names)}, the task has {list(labels.names)}{kinds}; start "
                 "from an encoder, or name the classes in id2label of its config.json"
             )
     else:
         set_labels(config, labels)
     try:
-        # In fp32 whatever the checkpoint's type is, for it may be trained.
+        # In fp32 whatever the checkpoint's type, since it may be trained.
         return AutoModelForSequenceClassification.from_pretrained(
             name, config=config, dtype=torch.float32, trust_remote_code=False
         )
@@ -64,7 +64,7 @@ def is_classifier(config: PreTrainedConfig) -> bool:
 
 
 def set_labels(config: PreTrainedConfig, labels: Labels) -> None:
-    """Make a configuration one of a classifier over these labels."""
+    """Set a configuration's labels."""
     config.num_labels = len(labels.names)
     config.id2label = dict(enumerate(labels.names))
     config.label2id = {name: i for i, name in enumerate(labels.names)}
@@ -78,19 +78,23 @@ def labels_of(config: PreTrainedConfig) -> Labels:
     return Labels(tuple(config.id2label[i] for i in range(config.num_labels)), problem)
 
 
-def label_order(found: Sequence[str], wanted: Sequence[str], where: str) -> list[int]:
-    """Column of each wanted label in `found`: logits[:, order] is in the wanted order.
+def label_order(columns: Sequence[str], wanted: Sequence[str], owner: str) -> list[int]:
+    """Column of each wanted label: logits[:, order] is in the wanted order.
 
     Raises:
         InputError: the names are not the same set.
     """
-    if sorted(found) != sorted(wanted):
-        raise InputError(f"{where} has the labels {list(found)}, wanted are {list(wanted)}; labels are matched by name")
-    return [found.index(name) for name in wanted]
+    if sorted(columns) != sorted(wanted):
+        raise InputError(
+            f"{owner} has the labels {list(columns)}, the student {list(wanted)}; labels are matched by name"
+        )
+    return [columns.index(name) for name in wanted]
 
 
-def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str) -> None:
-    """Refuse a tokenizer that makes ids or positions which the model does not have."""
+def check_tokenizer_fits(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str
+) -> None:
+    """Refuse a tokenizer whose ids, or a length whose positions, the model does not have."""
     rows = model.get_input_embeddings().num_embeddings
     largest = max(tokenizer.get_vocab().values())
     if largest >= rows:
@@ -111,9 +115,16 @@ def check_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
 
 
 def layer_prefix(model: PreTrainedModel) -> str:
-    """Name of the encoder's list of layers with a dot, e.g. "bert.encoder.layer."; the one place that needs it."""
+    """Name of the encoder's list of layers with a dot, e.g. "bert.encoder.layer."."""
     count = model.config.num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return name + "."
     raise InputError(f"{type(model).__name__}: no list of {count} layers was found")
+
+
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The encoder's layers, in order."""
+    layers = model.get_submodule(layer_prefix(model).removesuffix("."))
+    assert isinstance(layers, nn.ModuleList)
+    return layers

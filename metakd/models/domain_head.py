@@ -1,4 +1,4 @@
-"""The domain head: the transferable feature h and the classifier that must not recognise the domain from it."""
+"""The domain head: the transferable feature h, and a domain classifier that must fail on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class DomainHead(nn.Module):
         return self.classifier(feature)
 
     def for_domains(self, known: list[str], wanted: list[str]) -> DomainHead:
-        """This head over other domains: e_k is taken over by name; of a domain not seen it is the mean of the others.
+        """This head over other domains: e_k is matched by name, and a new domain gets the mean of all e_k.
 
         The domain classifier is fresh unless the domains are the same.
         """

@@ -9,7 +9,7 @@ from metakd.data.encoding import Batch, model_inputs
 
 
 def masked_mean(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens that the mask keeps: states [B, L, D], mask [B, L] -> [B, D]; no token gives zeros."""
+    """Mean over the tokens of a mask: states [B, L, D], mask [B, L] -> [B, D]; an empty mask gives zeros."""
     weights = mask.to(states.dtype).unsqueeze(-1)
     return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
 

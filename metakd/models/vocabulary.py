@@ -1,4 +1,4 @@
-"""Cut a trained classifier's vocabulary down to the words of its task: words are most of a small model's size."""
+"""Cut a trained classifier's vocabulary down to its task: word embeddings are most of a small model's weights."""
 
 from __future__ import annotations
 
@@ -13,53 +13,51 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 
 from metakd.errors import InputError
 
-# Kinds whose entries do not depend on one another; byte-pair encoding builds each entry from smaller ones.
-KINDS = ("WordPiece", "WordLevel")
+# Vocabularies whose tokens do not depend on one another; byte-pair encoding merges each token from smaller ones.
+TRIMMABLE = ("WordPiece", "WordLevel")
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
 
 
-def kept_words(tokenizer: PreTrainedTokenizerBase, used: np.ndarray) -> np.ndarray:
-    """Ids of the entries that stay, rising: the used ones, special tokens, and single characters.
+def ids_to_keep(tokenizer: PreTrainedTokenizerBase, used: np.ndarray) -> np.ndarray:
+    """Ids of the used tokens, the special tokens and the single characters, in rising order.
 
-    WordPiece takes the longest entry that fits, so texts of used entries become the same tokens as before; the single
-    characters (as a word's start and inside it) spell words that were not used.
+    WordPiece takes the longest token that fits, so texts of used tokens are split as before. Single characters (at
+    the start of a word and inside it) spell the words whose tokens are gone.
 
     Args:
-        used: ids of the entries that the task's rows need.
+        used: ids that the rows of the task need.
 
     Raises:
-        InputError: the tokenizer is of a kind whose entries cannot be taken out one by one.
+        InputError: tokens of this kind of vocabulary cannot be removed one by one.
     """
-    model = parts(tokenizer)["model"]
-    if model["type"] not in KINDS:
+    state = tokenizer_state(tokenizer)
+    model = state["model"]
+    if model["type"] not in TRIMMABLE:
         raise InputError(
-            f"a {model['type']} vocabulary cannot be trimmed, only {' and '.join(KINDS)} ones (BERT, DistilBERT, "
+            f"a {model['type']} vocabulary cannot be trimmed, only {' and '.join(TRIMMABLE)} ones (BERT, DistilBERT, "
             "ELECTRA, MiniLM)"
         )
     prefix = model.get("continuing_subword_prefix", "")
-    single = [i for word, i in model["vocab"].items() if len(word.removeprefix(prefix)) == 1]
-    special = [token["id"] for token in parts(tokenizer)["added_tokens"]]
-    return np.unique(np.concatenate([used, special, single, [model["vocab"][model["unk_token"]]]]).astype(np.int64))
+    characters = [i for token, i in model["vocab"].items() if len(token.removeprefix(prefix)) == 1]
+    special = [token["id"] for token in state["added_tokens"]] + [model["vocab"][model["unk_token"]]]
+    return np.unique(np.concatenate([used, special, characters]).astype(np.int64))
 
 
-def trim_tokenizer(tokenizer: PreTrainedTokenizerBase, kept: np.ndarray) -> PreTrainedTokenizerFast:
-    """The same tokenizer with the kept entries alone, numbered anew in their old order.
-
-    Args:
-        kept: their ids, rising.
-    """
-    state, number = parts(tokenizer), {int(old): new for new, old in enumerate(kept)}
+def trim_tokenizer(tokenizer: PreTrainedTokenizerBase, kept_ids: np.ndarray) -> PreTrainedTokenizerFast:
+    """A tokenizer of the kept tokens only, whose ids are their positions in `kept_ids` (rising)."""
+    state, new_id = tokenizer_state(tokenizer), new_ids(kept_ids)
     vocabulary = state["model"]["vocab"]
-    state["model"]["vocab"] = {word: number[i] for word, i in vocabulary.items() if i in number}
+    state["model"]["vocab"] = {token: new_id[i] for token, i in vocabulary.items() if i in new_id}
     for token in state["added_tokens"]:
-        token["id"] = number[token["id"]]
-    processor = state["post_processor"] or {}
-    for part in processor.get("processors", [processor]):  # several in a "Sequence"
-        if part.get("type") == "TemplateProcessing":
-            for token in part["special_tokens"].values():
-                token["ids"] = [number[i] for i in token["ids"]]
+        token["id"] = new_id[token["id"]]
+    post_processor = state["post_processor"] or {}
+    for processor in post_processor.get("processors", [post_processor]):  # a "Sequence" has several
+        if processor.get("type") == "TemplateProcessing":
+            for token in processor["special_tokens"].values():
+                token["ids"] = [new_id[i] for i in token["ids"]]
         for name in ("sep", "cls"):  # of BertProcessing: [token, id]
-            if name in part:
-                part[name][1] = number[part[name][1]]
+            if name in processor:
+                processor[name][1] = new_id[processor[name][1]]
     return PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_input_names=tokenizer.model_input_names,
@@ -70,27 +68,28 @@ def trim_tokenizer(tokenizer: PreTrainedTokenizerBase, kept: np.ndarray) -> PreT
     )
 
 
-def trim_model(model: PreTrainedModel, kept: np.ndarray) -> None:
-    """Keep these rows of the word embeddings, in place.
-
-    Args:
-        kept: ids, rising; what they were becomes their position.
-    """
-    number, rows = {int(old): new for new, old in enumerate(kept)}, torch.from_numpy(kept)
+def trim_model(model: PreTrainedModel, kept_ids: np.ndarray) -> None:
+    """Keep these rows of the word embeddings, in place; the new ids are positions in `kept_ids` (rising)."""
+    new_id = new_ids(kept_ids)
     words = model.get_input_embeddings()
-    padding = None if words.padding_idx is None else number.get(words.padding_idx)  # the tokenizer's may be another
-    trimmed = nn.Embedding(len(kept), words.embedding_dim, padding).to(words.weight)
+    padding = None if words.padding_idx is None else new_id.get(words.padding_idx)  # may differ from the tokenizer's
+    trimmed = nn.Embedding(len(kept_ids), words.embedding_dim, padding).to(words.weight)
     with torch.no_grad():
-        trimmed.weight.copy_(words.weight[rows.to(words.weight.device)])
+        trimmed.weight.copy_(words.weight[torch.from_numpy(kept_ids).to(words.weight.device)])
     model.set_input_embeddings(trimmed)
-    model.config.vocab_size = len(kept)
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id", "mask_token_id"):
+    model.config.vocab_size = len(kept_ids)
+    for name in SPECIAL_IDS:
         if getattr(model.config, name, None) is not None:
-            setattr(model.config, name, number.get(getattr(model.config, name)))
+            setattr(model.config, name, new_id.get(getattr(model.config, name)))
 
 
-def parts(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """A tokenizer as its tokenizer.json has it."""
+def new_ids(kept_ids: np.ndarray) -> dict[int, int]:
+    """The new id of each kept id."""
+    return {int(old): new for new, old in enumerate(kept_ids)}
+
+
+def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The content of a tokenizer's tokenizer.json."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise InputError("this tokenizer is not one of the tokenizers library, so its vocabulary cannot be trimmed")

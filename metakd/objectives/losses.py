@@ -1,7 +1,4 @@
-"""Losses of what a model puts out, one number per row: [B]. Rows are weighted, summed and divided elsewhere, once.
-
-All are computed in fp32. A temperature T is one number, or one per row [B].
-"""
+"""Losses of a model's outputs, one number per row: [B], in fp32. The training loop weights, sums and divides rows."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def squared_error(logits: Tensor, target: Tensor) -> Tensor:
     return (logits.float().squeeze(-1) - target.float()).square()
 
 
-def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """-T^2 sum_c softmax(teacher/T) log softmax(student/T), over logits [B, C] -> [B].
 
     Hinton, Vinyals & Dean (2015), section 2: T^2 keeps the gradients' size as T changes.
@@ -36,55 +33,55 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float | Te
     return -(target * softened(student, temperature).log_softmax(-1)).sum(-1) * temperature**2
 
 
-def kl_divergence(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher/T) || softmax(student/T)), over logits [B, C] -> [B].
 
     Has the gradient of `soft_cross_entropy`, and is 0 where student and teacher agree.
     """
     target = softened(teacher, temperature).log_softmax(-1)
-    found = softened(student, temperature).log_softmax(-1)
-    return divergence(target, found) * temperature**2
+    predicted = softened(student, temperature).log_softmax(-1)
+    return divergence(target, predicted) * temperature**2
 
 
-def reverse_kl(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+def reverse_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(student/T) || softmax(teacher/T)), over logits [B, C] -> [B].
 
-    Punishes what the student finds likely and the teacher does not (MiniLLM, Gu et al. 2023, section 2.1).
+    Penalises what the student finds likely and the teacher does not (MiniLLM, Gu et al. 2023, section 2.1).
     """
     return kl_divergence(teacher, student, temperature)
 
 
-def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 (KL(s || m) + KL(t || m)) / 2 with m = (s + t) / 2, of softened logits [B, C] -> [B].
 
     Lin (1991): symmetric, and never above T^2 log 2.
     """
     target = softened(teacher, temperature).log_softmax(-1)
-    found = softened(student, temperature).log_softmax(-1)
-    middle = target.logaddexp(found) - math.log(2)
-    return (divergence(target, middle) + divergence(found, middle)) / 2 * temperature**2
+    predicted = softened(student, temperature).log_softmax(-1)
+    middle = target.logaddexp(predicted) - math.log(2)
+    return (divergence(target, middle) + divergence(predicted, middle)) / 2 * temperature**2
 
 
-def soft_binary_cross_entropy(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+def soft_binary_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean over classes of BCE(student/T) against sigmoid(teacher/T), over logits [B, C] -> [B].
 
     `soft_cross_entropy` of each class's own yes or no.
     """
     target = softened(teacher, temperature).sigmoid()
-    found = softened(student, temperature)
-    return F.binary_cross_entropy_with_logits(found, target, reduction="none").mean(-1) * temperature**2
+    predicted = softened(student, temperature)
+    return F.binary_cross_entropy_with_logits(predicted, target, reduction="none").mean(-1) * temperature**2
 
 
-def binary_kl(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
+def binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 times the mean over classes of KL(sigmoid(teacher/T) || sigmoid(student/T)), over logits [B, C] -> [B].
 
     Has the gradient of `soft_binary_cross_entropy`, and is 0 where student and teacher agree.
     """
-    found, target = (
+    predicted, target = (
         F.logsigmoid(torch.stack([logits, -logits], -1))  # of yes and of no: [B, C, 2]
         for logits in (softened(student, temperature), softened(teacher, temperature))
     )
-    return divergence(target, found).mean(-1) * temperature**2
+    return divergence(target, predicted).mean(-1) * temperature**2
 
 
 def logits_mse(student: Tensor, teacher: Tensor) -> Tensor:
@@ -100,11 +97,11 @@ def logits_cosine(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
-def softened(logits: Tensor, temperature: float | Tensor) -> Tensor:
+def softened(logits: Tensor, temperature: float) -> Tensor:
     """logits/T in fp32: [B, C] -> [B, C]."""
-    return logits.float() / (temperature.unsqueeze(-1) if isinstance(temperature, Tensor) else temperature)
+    return logits.float() / temperature
 
 
-def divergence(target: Tensor, found: Tensor) -> Tensor:
-    """KL(target || found) of log-probabilities over the last dimension: [..., C] -> [...]."""
-    return (target.exp() * (target - found)).sum(-1)
+def divergence(target: Tensor, predicted: Tensor) -> Tensor:
+    """KL(target || predicted) of log-probabilities over the last dimension: [..., C] -> [...]."""
+    return (target.exp() * (target - predicted)).sum(-1)

@@ -1,7 +1,7 @@
-"""Losses of what goes on inside a model, one number per row: [B], in fp32.
+"""Losses between features inside two models, one number per row: [B], in fp32.
 
-`mask` [B, L] is 1 at tokens, 0 at padding; padding never counts, so that a row's loss does not depend on the
-length of the batch.
+`mask` [B, L] is 1 at tokens and 0 at padding. Padding never counts, so a row's loss does not depend on the length of
+its batch.
 """
 
 from __future__ import annotations
@@ -41,23 +41,18 @@ def gram_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return difference.square().sum((1, 2)) / pairs.sum((1, 2)).clamp(min=1)
 
 
-def cls_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference over the dimensions of the first token: [B, L, D] -> [B]."""
-    return (first_token(student, mask) - first_token(teacher, mask)).square().mean(-1)
+def vector_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared difference over the dimensions of a vector: [B, D] -> [B] (for h: Meta-KD, section 3.3)."""
+    return (student.float() - teacher.float()).square().mean(-1)
 
 
-def cls_normalised_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """||s/|s| - t/|t|||^2 of the first token, a sum over dimensions: [B, L, D] -> [B].
+def normalised_vector_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """||s/|s| - t/|t|||^2 of one vector per row, a sum over dimensions: [B, D] -> [B].
 
     Patient KD, Sun et al. 2019, equation 7.
     """
-    unit = [F.normalize(first_token(states, mask), dim=-1) for states in (student, teacher)]
-    return (unit[0] - unit[1]).square().sum(-1)
-
-
-def feature_mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference over dimensions: [B, D] -> [B] (Meta-KD, section 3.3)."""
-    return (student.float() - teacher.float()).square().mean(-1)
+    difference = F.normalize(student.float(), dim=-1) - F.normalize(teacher.float(), dim=-1)
+    return difference.square().sum(-1)
 
 
 def attention_score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -66,7 +61,7 @@ def attention_score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tenso
     TinyBERT, equation 7, which matches scores before the softmax. Where the head counts differ, both are
     averaged over their heads first.
     """
-    # What is attended is the same for all heads.
+    # All heads attend to the same pairs.
     seen = attended(student[:, :1]) & attended(teacher[:, :1]) & mask.bool()[:, None, :, None]
     student, teacher = match_heads(student, teacher)
     return squared_distance(student, teacher, seen) / (seen.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
@@ -84,8 +79,8 @@ def attention_cross_entropy(student: Tensor, teacher: Tensor, mask: Tensor) -> T
 
     TextBrewer's "attention_ce". Where the head counts differ, probabilities are averaged over heads first.
     """
-    found, target = log_attention(student, teacher, mask)
-    return token_mean(-(target.exp() * found).sum(-1).mean(1), mask)
+    predicted, target = log_attention(student, teacher, mask)
+    return token_mean(-(target.exp() * predicted).sum(-1).mean(1), mask)
 
 
 def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -93,45 +88,45 @@ def attention_kl(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
     MiniLM, Wang et al. 2020, section 3.1. Has the gradient of `attention_cross_entropy`, and is 0 where both agree.
     """
-    found, target = log_attention(student, teacher, mask)
-    return token_mean(divergence(target, found).mean(1), mask)
+    predicted, target = log_attention(student, teacher, mask)
+    return token_mean(divergence(target, predicted).mean(1), mask)
 
 
-def relation_kl(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], mask: Tensor, heads: int) -> Tensor:
+def relation_kl(student: Tensor, teacher: Tensor, mask: Tensor, heads: int) -> Tensor:
     """KL(teacher || student) of relations between tokens, mean over relation heads and query tokens -> [B].
 
     MiniLMv2, Wang et al. 2021, section 3.1; with the models' own number of heads it is MiniLM, section 3.2.
 
     Args:
-        student: two of query, key and value, or one of them twice, each [B, H, L, d].
-        teacher: the same of the teacher; its H and d may be others.
-        heads: relation heads; must divide both widths H d.
+        student: queries and keys, or the values alone, of a layer: [B, 2 or 1, H, L, d].
+        teacher: the same of the teacher; its H and d may differ.
+        heads: number of relation heads; must divide both widths H d.
     """
-    target, found = (relation_scores(*pair, heads) for pair in (teacher, student))
-    return attention_kl(found, target, mask)
+    target, predicted = (relation_scores(pair[:, 0], pair[:, -1], heads) for pair in (teacher, student))
+    return attention_kl(predicted, target, mask)
 
 
 def relation_scores(a: Tensor, b: Tensor, heads: int) -> Tensor:
     """a b^T / sqrt(width / heads) of each relation head: [B, H, L, d] -> [B, heads, L, L].
 
-    Heads are joined to one width H d and cut anew, so that any two models have the same number of them.
+    Heads are joined to one width H d and split again, so that any two models have the same number of heads.
     """
-    cut = [v.transpose(1, 2).flatten(2).unflatten(2, (heads, -1)).transpose(1, 2) for v in (a, b)]
-    return products(cut[0], cut[1]) / math.sqrt(cut[0].shape[-1])
+    split = [v.transpose(1, 2).flatten(2).unflatten(2, (heads, -1)).transpose(1, 2) for v in (a, b)]
+    return products(split[0], split[1]) / math.sqrt(split[0].shape[-1])
 
 
 def log_attention(student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Both's log-probabilities over the keys that both attend to: scores [B, H, L, L] -> 2 x [B, H, L, L].
+    """Log-probabilities of student and teacher over the keys that both attend to: 2 scores -> 2 x [B, H, L, L].
 
-    A key that one of the two leaves out (padding, or outside a local window) has no finite logarithm there.
-    Where the head counts differ, probabilities are averaged over heads, as `match_heads` does, in logarithms.
+    Other keys (padding, or outside a local window) have no finite logarithm in one of the two. Where the head counts
+    differ, probabilities are averaged over heads as in `match_heads`, but in logarithms.
     """
     seen = attended(student[:, :1]) & attended(teacher[:, :1]) & mask.bool()[:, None, None, :]
     lowest = torch.finfo(torch.float32).min
-    found, target = (scores.float().masked_fill(~seen, lowest).log_softmax(-1) for scores in (student, teacher))
-    if found.shape[1] == target.shape[1]:
-        return found, target
-    return log_head_mean(found), log_head_mean(target)
+    predicted, target = (scores.float().masked_fill(~seen, lowest).log_softmax(-1) for scores in (student, teacher))
+    if predicted.shape[1] == target.shape[1]:
+        return predicted, target
+    return log_head_mean(predicted), log_head_mean(target)
 
 
 def log_head_mean(logs: Tensor) -> Tensor:
@@ -143,17 +138,17 @@ def match_heads(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Average both over their heads if the head counts differ: [B, H, L, L] -> [B, 1, L, L]."""
     if student.shape[1] == teacher.shape[1]:
         return student, teacher
-    lowest = torch.finfo(torch.float32).min  # of which the sum over heads is not finite
+    lowest = torch.finfo(torch.float32).min  # a sum of several would overflow
     means = [values.float().mean(1, keepdim=True).clamp(min=lowest) for values in (student, teacher)]
     return means[0], means[1]
 
 
 class _SquaredDistance(torch.autograd.Function):
-    """Attention scores of a layer are the largest tensors of a step, so this goes over them as rarely as it can."""
+    """A sum of squares in few passes over memory: a layer's attention scores are the largest tensors of a step."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, keep: Tensor) -> Tensor:
-        # Finite: what is not attended holds the lowest number. Operands of one dtype are what is fast on a CPU.
+        # Masked scores hold finfo.min, so the product stays finite. Operands of one dtype are fast on a CPU.
         difference = student.float().sub(teacher.float()).mul_(keep.float())
         ctx.save_for_backward(difference.to(student.dtype))
         return torch.linalg.vector_norm(difference.flatten(1), dim=1).square()
@@ -171,7 +166,7 @@ def squared_distance(student: Tensor, teacher: Tensor, keep: Tensor) -> Tensor:
     The teacher gets no gradient.
 
     Args:
-        keep: [B, ...], of size 1 in a dimension over which it is the same.
+        keep: [B, ...]; broadcast over dimensions of size 1.
     """
     return _SquaredDistance.apply(student, teacher, keep)
 
@@ -179,14 +174,14 @@ def squared_distance(student: Tensor, teacher: Tensor, keep: Tensor) -> Tensor:
 def products(a: Tensor, b: Tensor) -> Tensor:
     """a b^T of the last two dimensions, in fp32: [..., L, D] -> [..., L, L].
 
-    Losses are computed where the model runs, and autocast would bring a product of matrices down to bf16.
+    Losses run inside the model's autocast, which would compute a matrix product in bf16.
     """
     with torch.autocast(a.device.type, enabled=False):
         return a.float() @ b.float().transpose(-1, -2)
 
 
 def first_token(states: Tensor, mask: Tensor) -> Tensor:
-    """The state of each row's first token, in fp32, also where padding stands on the left: [B, L, D] -> [B, D]."""
+    """The state of each row's first token, in fp32: [B, L, D] -> [B, D]; padding may stand on either side."""
     return states[torch.arange(len(states), device=states.device), mask.int().argmax(1)].float()
 
 

@@ -1,4 +1,4 @@
-"""Training state in one safetensors file, replaced whole: weights, optimizer moments and where the run is."""
+"""Training state in one safetensors file that is replaced whole: weights, optimizer moments and progress."""
 
 from __future__ import annotations
 
@@ -11,31 +11,18 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from metakd.training.sharding import like, whole
 
-
-def state(module: nn.Module, optimizer: torch.optim.Optimizer | None, keep: bool) -> dict[str, Tensor]:
-    """Weights and optimizer state by name, whole; all processes of a sharded training call this.
+def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, progress: dict[str, Any]) -> None:
+    """Write weights, optimizer state and `progress` (JSON) at once; a kill leaves the old file or the new one.
 
     Args:
-        optimizer: None once no step is left, for it holds twice as much as the weights.
-        keep: whether this process wants them; one that does not never holds more than one whole tensor.
+        optimizer: None once no step is left, since it holds twice as much as the weights.
     """
-    tensors = {f"module.{name}": tensor for name, tensor in own_tensors(module).items()}
+    tensors = {f"module.{name}": tensor for name, tensor in distinct_tensors(module).items()}
     names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
     for parameter, slots in optimizer.state.items() if optimizer else ():
         for key, value in slots.items():
             tensors[f"optimizer.{names[parameter]}|{key}"] = torch.as_tensor(value)
-    found = {}
-    for name, tensor in tensors.items():
-        assembled = whole(tensor)
-        if keep:
-            found[name] = assembled.detach().cpu()
-    return found
-
-
-def save(path: Path, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-    """Write a `state` and `progress` (JSON) at once; a kill leaves the old file or the new one."""
     write(path, tensors, {"progress": json.dumps(progress)})
 
 
@@ -52,29 +39,30 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
         if key.startswith("optimizer."):
             name, slot = key.removeprefix("optimizer.").rsplit("|", 1)
             parameter = parameters[name]
-            # The step count of a fused optimizer lives where the parameter does, in fp32.
-            optimizer.state[parameter][slot] = like(parameter, value)
+            # A fused optimizer keeps its step count where the parameter lies, in fp32.
+            optimizer.state[parameter][slot] = value.to(parameter.device)
     return progress
 
 
-def own_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and saved buffers, tied ones once, as they are laid out."""
+def distinct_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and saved buffers by name; tied parameters once."""
     tensors: dict[str, Tensor] = dict(module.named_parameters())
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     return tensors | {name: tensor for name, tensor in module.state_dict().items() if name not in parameters}
 
 
 def load_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Set what `own_tensors` gave, whole."""
-    own = own_tensors(module)
-    if own.keys() != tensors.keys():
-        raise ValueError(f"weights of another model: {sorted(own.keys() ^ tensors.keys())[:5]}")
+    """Set the tensors of `distinct_tensors`."""
+    targets = distinct_tensors(module)
+    if targets.keys() != tensors.keys():
+        raise ValueError(f"the weights belong to another model: {sorted(targets.keys() ^ tensors.keys())[:5]}")
     with torch.no_grad():
         for name, tensor in tensors.items():
-            own[name].copy_(like(own[name], tensor))
+            targets[name].copy_(tensor)
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors whole or not at all."""
     temporary = path.with_name(path.name + ".partial")
     save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, temporary, metadata)
     temporary.replace(path)

@@ -1,15 +1,15 @@
 """The training loop: teachers and every stage of every method go through `fit`.
 
-A loss arrives as one number per row. The loop weighs the rows and divides once, by the sum of the weights
-of the whole optimizer step, over all processes and micro-batches; so 1 process, 2 processes and gradient
-accumulation compute the same step. Dropout is seeded by step, the order of rows by epoch: a run that goes
-on from a checkpoint needs no random state.
+A loss is one number per row. The loop weights the rows and divides once, by a denominator over the whole optimizer
+step: all processes and micro-batches together. So 1 process, 2 processes and gradient accumulation compute the same
+step. Dropout is seeded by step and the order of rows by epoch, so a resumed run needs no random state.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+import warnings
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -21,33 +21,33 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LinearLR, LRScheduler, SequentialLR
 from tqdm import tqdm
 
 from metakd.config import Training
+from metakd.cpu.tuning import tuned
 from metakd.data.batches import micro_batches, plan_epoch
 from metakd.data.encoding import EncodedRows
 from metakd.training import checkpoints
-from metakd.training.progress import Progress, best_file, describe, finish_epoch, record_step
+from metakd.training.progress import Progress, epoch_line
 from metakd.training.runtime import seed_everything
-from metakd.training.sharding import bring_back, check_sharded, to_train
-from metakd.training.tuning import tuned
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
 
 
-class Problem:
-    """What `fit` needs to know: a module whose forward gives one loss per row and term, and its inputs.
+class TrainingJob:
+    """What `fit` trains: an objective whose forward gives one loss per row and term, its rows and their weights.
 
     Args:
         objective: forward(*inputs) -> {term: losses per row [B]}.
         rows: the training rows.
         scales: factor of each term.
-        weights: row weights of each term [n].
+        weights: weight of each row in each term [n].
+        denominators: what each row adds to each term's denominator [n]: its weight, or 1 to divide by the rows.
 
     Attributes:
-        norms: what each row adds to its term's denominator [n]: its weight, unless a problem says otherwise.
-        share: of the steps that are done, 0 to 1.
+        progress: fraction of the optimizer steps completed, 0 to 1.
     """
 
     def __init__(
@@ -56,99 +56,103 @@ class Problem:
         rows: EncodedRows,
         scales: dict[str, float],
         weights: dict[str, np.ndarray],
+        denominators: dict[str, np.ndarray],
     ) -> None:
-        self.objective, self.rows, self.scales, self.weights = objective, rows, scales, weights
-        self.norms, self.share = dict(weights), 0.0
+        self.objective, self.rows, self.scales = objective, rows, scales
+        self.weights, self.denominators = weights, denominators
+        self.progress = 0.0
 
     def start_epoch(self, steps: list[np.ndarray], generator: np.random.Generator) -> None:
-        """Called before each epoch with the rows of each step, for what is drawn anew."""
+        """Called before each epoch with the rows of each step, to draw what changes by epoch."""
 
     def inputs(self, rows: np.ndarray, device: torch.device) -> tuple[Any, ...]:
         """Arguments of the objective's forward for these rows."""
         raise NotImplementedError
 
     def score(self) -> dict[str, float] | None:
-        """Dev scores after an epoch; "score" decides which epoch is best. None: the last epoch is."""
+        """Dev scores after an epoch; the best "score" decides which epoch is saved. None: the last epoch is."""
         return None
 
 
 def fit(
-    problem: Problem,
+    job: TrainingJob,
     accelerator: Accelerator,
     epochs: int,
     learning_rate: float,
     training: Training,
     folder: Path,
+    name: str = "training",
 ) -> Progress:
-    """Train, and leave the best epoch's weights in the objective; goes on from the checkpoint in `folder`.
+    """Train the job's objective and leave the chosen epoch's weights in it; resumes from the checkpoint in `folder`.
 
     Args:
         folder: for the checkpoint and the best weights, needed until the result is saved.
+        name: prefix of what is sent to trackers.
     """
-    problem.objective.to(accelerator.device)
-    with tuned(problem.objective, problem.rows, accelerator.device):
-        return run_epochs(problem, accelerator, epochs, learning_rate, training, folder)
+    job.objective.to(accelerator.device)
+    with tuned(job.objective, accelerator.device, training.cpu_tuning):
+        return run_epochs(job, accelerator, epochs, learning_rate, training, folder, name)
 
 
 def run_epochs(
-    problem: Problem,
+    job: TrainingJob,
     accelerator: Accelerator,
     epochs: int,
     learning_rate: float,
     training: Training,
     folder: Path,
+    name: str,
 ) -> Progress:
-    """What `fit` does, with a module in the form in which it is trained."""
-    objective, trained = problem.objective, to_train(problem.objective, accelerator)
-    optimizer: Any = torch.optim.AdamW(
-        parameter_groups(trained, training.weight_decay),
+    """`fit`, for an objective in the form in which it is trained."""
+    objective = job.objective
+    per_epoch = len(plan_epoch(job.rows.lengths, training.batch_size, training.seed, 0))
+    total, last_save = epochs * per_epoch, time.monotonic()
+    plain_optimizer = torch.optim.AdamW(
+        parameter_groups(objective, training.weight_decay),
         lr=learning_rate,
         fused=accelerator.device.type in ("cpu", "cuda"),
     )
-    model, optimizer = accelerator.prepare(trained, optimizer)
-    check_sharded(model, accelerator)
+    model, optimizer = accelerator.prepare(objective, plain_optimizer)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
-    progress = Progress(**(checkpoints.restore(folder / CHECKPOINT, trained, optimizer.optimizer) or {}))
-    bring_back(trained, objective)
-    per_epoch = len(plan_epoch(problem.rows.lengths, training.batch_size, training.seed, 0))
-    total, saved = epochs * per_epoch, time.monotonic()
-    quiet = not accelerator.is_main_process
-    with tqdm(total=total, initial=progress.step, disable=quiet or None, mininterval=1.0, unit="step") as bar:
+    progress = Progress(**(checkpoints.restore(folder / CHECKPOINT, objective, plain_optimizer) or {}))
+    schedule = linear_schedule(plain_optimizer, total, training.warmup, progress.step)
+    show_bar = accelerator.is_main_process
+    with tqdm(total=total, initial=progress.step, disable=None if show_bar else True, mininterval=1.0) as bar:
         while progress.step < total:
             epoch, position = divmod(progress.step, per_epoch)
-            steps = plan_epoch(problem.rows.lengths, training.batch_size, training.seed, epoch)
-            problem.start_epoch(steps, np.random.default_rng([training.seed, epoch, 1]))
+            steps = plan_epoch(job.rows.lengths, training.batch_size, training.seed, epoch)
+            job.start_epoch(steps, np.random.default_rng([training.seed, epoch, 1]))
             model.train()
             for rows in steps[position:]:
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * schedule(progress.step, total, training.warmup)
-                problem.share = progress.step / max(1, total - 1)
-                losses = train_step(problem, model, optimizer, accelerator, rows, training, progress.step)
-                record_step(progress, problem.scales, losses)
+                job.progress = progress.step / max(1, total - 1)
+                losses = train_step(job, model, optimizer, accelerator, rows, training, progress.step)
+                progress.record_step(job.scales, losses)
+                track(accelerator, name, {**losses, "learning_rate": float(schedule.get_last_lr()[0])}, progress.step)
+                schedule.step()
                 bar.update()
                 bar.set_postfix(epoch=epoch + 1, loss=f"{progress.losses[-1]:.4f}")
-                if progress.step % per_epoch and due(saved, training.checkpoint_seconds, accelerator):
-                    save(folder, trained, optimizer.optimizer, progress, accelerator)
-                    saved = time.monotonic()
-            bring_back(trained, objective)
-            if finish_epoch(progress, problem.score(), per_epoch) and accelerator.is_main_process:
-                checkpoints.write(best_file(folder, progress), checkpoints.own_tensors(objective))
-            log.info("%s", describe(progress.epochs[-1]))
+                if progress.step % per_epoch and checkpoint_due(last_save, training.checkpoint_seconds, accelerator):
+                    save_checkpoint(folder, objective, plain_optimizer, progress, accelerator)
+                    last_save = time.monotonic()
+            if progress.finish_epoch(job.score(), per_epoch) and accelerator.is_main_process:
+                checkpoints.write(progress.best_file(folder), checkpoints.distinct_tensors(objective))
+            log.info("%s", epoch_line(progress.epochs[-1]))
+            track(accelerator, f"{name}/dev", progress.epochs[-1].get("dev", {}), progress.step)
             finished = progress.step == total
-            if finished or due(saved, training.checkpoint_seconds, accelerator):
-                save(folder, trained, None if finished else optimizer.optimizer, progress, accelerator)
-                saved = time.monotonic()
+            if finished or checkpoint_due(last_save, training.checkpoint_seconds, accelerator):
+                save_checkpoint(folder, objective, None if finished else plain_optimizer, progress, accelerator)
+                last_save = time.monotonic()
     accelerator.wait_for_everyone()
     if progress.best is not None:
-        checkpoints.load_tensors(objective, load_file(best_file(folder, progress)))
-    accelerator.wait_for_everyone()  # all have read before anyone removes the folder
+        checkpoints.load_tensors(objective, load_file(progress.best_file(folder)))
+    accelerator.wait_for_everyone()  # all processes have read the file before anyone removes the folder
     accelerator.free_memory()
     return progress
 
 
 def train_step(
-    problem: Problem,
+    job: TrainingJob,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
@@ -156,19 +160,18 @@ def train_step(
     training: Training,
     step: int,
 ) -> dict[str, float]:
-    """One optimizer step over these rows; returns each term's weighted mean over all of them."""
-    denominators = {name: max(float(norms[rows].sum()), 1e-12) for name, norms in problem.norms.items()}
-    parts = micro_batches(rows, training.micro_batch_size, accelerator.process_index, accelerator.num_processes)
+    """One optimizer step over these rows; returns each term's weighted sum over its denominator."""
+    denominators = {name: max(float(values[rows].sum()), 1e-12) for name, values in job.denominators.items()}
+    batches = micro_batches(rows, training.micro_batch_size, accelerator.process_index, accelerator.num_processes)
     sums: dict[str, Tensor] = {}
-    for number, (chosen, valid) in enumerate(parts):
+    for number, (chosen, valid) in enumerate(batches):
         seed_everything(training.seed, step, number, accelerator.process_index)
-        last = number == len(parts) - 1
+        last = number == len(batches) - 1
         with nullcontext() if last else accelerator.no_sync(model):
             with accelerator.autocast():
-                inputs = problem.inputs(chosen, accelerator.device)
-                values = weighted_sums(model(*inputs), problem.weights, chosen, valid)
+                values = weighted_sums(model(*job.inputs(chosen, accelerator.device)), job.weights, chosen, valid)
             loss = sum(
-                (problem.scales[name] / denominators[name] * value for name, value in values.items()),
+                (job.scales[name] / denominators[name] * value for name, value in values.items()),
                 torch.zeros((), device=accelerator.device),
             )
             # DistributedDataParallel averages gradients over processes; the loss is a sum over them.
@@ -186,7 +189,7 @@ def train_step(
 def weighted_sums(
     losses: dict[str, Tensor], weights: dict[str, np.ndarray], rows: np.ndarray, valid: np.ndarray
 ) -> dict[str, Tensor]:
-    """Sum over rows of weight times loss, per term."""
+    """Sum over rows of weight times loss, by term."""
     return {
         name: (values * torch.as_tensor(weights[name][rows] * valid, dtype=values.dtype, device=values.device)).sum()
         for name, values in losses.items()
@@ -202,31 +205,47 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Share of the peak learning rate: rises linearly over the first `warmup` of the steps, then falls to 0."""
+def linear_schedule(optimizer: torch.optim.Optimizer, total: int, warmup: float, completed: int = 0) -> LRScheduler:
+    """The learning rate rises linearly over the first `warmup` of the steps, then falls linearly to zero.
+
+    Args:
+        total: optimizer steps.
+        completed: steps that an earlier run has taken.
+    """
     rising = round(warmup * total)
-    if step < rising:
-        return (step + 1) / rising
-    return (total - step) / max(1, total - rising)
+    schedule: LRScheduler = LinearLR(optimizer, 1.0, 0.0, max(1, total - rising))
+    if rising:
+        warm_up = LinearLR(optimizer, 1 / rising, 1.0, max(1, rising - 1))
+        schedule = SequentialLR(optimizer, [warm_up, schedule], milestones=[rising])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer took these steps in an earlier run
+        for _ in range(completed):
+            schedule.step()
+    return schedule
 
 
-def due(last: float, seconds: float, accelerator: Accelerator) -> bool:
+def checkpoint_due(last: float, seconds: float, accelerator: Accelerator) -> bool:
     """Whether it is time for a checkpoint; the first process decides for all."""
     answer = torch.tensor(float(time.monotonic() - last >= seconds), device=accelerator.device)
     return bool(broadcast(answer).item())
 
 
-def save(
+def save_checkpoint(
     folder: Path,
-    trained: nn.Module,
+    objective: nn.Module,
     optimizer: torch.optim.Optimizer | None,
     progress: Progress,
     accelerator: Accelerator,
 ) -> None:
-    tensors = checkpoints.state(trained, optimizer, accelerator.is_main_process)
     if not accelerator.is_main_process:
         return
-    checkpoints.save(folder / CHECKPOINT, tensors, asdict(progress))
-    for old in folder.glob("best-*.safetensors"):  # no checkpoint names them any more
-        if progress.best is None or old != best_file(folder, progress):
+    checkpoints.save(folder / CHECKPOINT, objective, optimizer, asdict(progress))
+    for old in folder.glob("best-*.safetensors"):  # epochs that the checkpoint no longer names
+        if progress.best is None or old != progress.best_file(folder):
             old.unlink()
+
+
+def track(accelerator: Accelerator, name: str, values: dict[str, float], step: int) -> None:
+    """Send values to the trackers."""
+    if accelerator.trackers and values:
+        accelerator.log({f"{name}/{key}": value for key, value in values.items()}, step=step)

@@ -1,4 +1,4 @@
-"""Where a training run is: losses, epochs, and the best of them; it travels in the checkpoint."""
+"""The state of a training run: losses, epochs and the best of them; it is saved in the checkpoint."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from metakd.errors import InputError
 
 @dataclass
 class Progress:
-    """Where a run is, as kept in its checkpoint.
+    """The state of a run.
 
     Args:
-        step: optimizer steps done.
+        step: optimizer steps completed.
         losses: objective at each step.
-        sums: of each term's unweighted loss over the current epoch's steps.
+        sums: sum of each term's loss over the current epoch's steps.
         epochs: one record per finished epoch.
         best: the record of the best epoch so far.
     """
@@ -29,49 +29,47 @@ class Progress:
     best: dict[str, Any] | None = None
 
     def summary(self) -> dict[str, Any]:
-        """What is kept when the run is over."""
+        """What is saved with the model."""
         return {"epochs": self.epochs, "best": self.best, "losses": self.losses}
 
+    def record_step(self, scales: dict[str, float], losses: dict[str, float]) -> None:
+        """Add a step's losses. All processes hold the same numbers, so all stop if one is not finite."""
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise InputError(
+                    f"step {self.step + 1}: the loss of term {name!r} is {value}; lower the learning rate, or set "
+                    "task.training.precision to fp32"
+                )
+        self.step += 1
+        self.losses.append(sum(scales[name] * value for name, value in losses.items()))
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
 
-def best_file(folder: Path, progress: Progress) -> Path:
-    """The weights of the best epoch; a checkpoint names the epoch, so it never meets those of another."""
-    assert progress.best is not None
-    return folder / f"best-{progress.best['epoch']}.safetensors"
+    def finish_epoch(self, scores: dict[str, float] | None, steps: int) -> bool:
+        """Record an epoch of so many steps; returns whether it is the best so far (of equal ones the earlier).
 
+        Args:
+            scores: on dev; None if the last epoch is saved whatever its score.
+        """
+        record: dict[str, Any] = {"epoch": len(self.epochs) + 1}
+        record["losses"] = {name: value / steps for name, value in self.sums.items()}
+        if scores is not None:
+            record["dev"] = scores
+        self.epochs.append(record)
+        self.sums = {}
+        if scores is None or (self.best is not None and scores["score"] <= self.best["dev"]["score"]):
+            return False
+        self.best = record
+        return True
 
-def record_step(progress: Progress, scales: dict[str, float], losses: dict[str, float]) -> None:
-    """Note the losses of a step; all processes hold the same, so all stop if one is not finite."""
-    for name, value in losses.items():
-        if not math.isfinite(value):
-            raise InputError(
-                f"step {progress.step + 1}: the loss of term {name!r} is {value}; lower the learning rate, or "
-                "train with --task.training.precision fp32"
-            )
-    progress.step += 1
-    progress.losses.append(sum(scales[name] * value for name, value in losses.items()))
-    for name, value in losses.items():
-        progress.sums[name] = progress.sums.get(name, 0.0) + value
-
-
-def finish_epoch(progress: Progress, scores: dict[str, float] | None, steps: int) -> bool:
-    """Record an epoch of so many steps; returns whether it is the best so far (the earlier one of two equal ones).
-
-    Args:
-        scores: on dev; None where no epoch is better than the last.
-    """
-    record: dict[str, Any] = {"epoch": len(progress.epochs) + 1}
-    record["losses"] = {name: value / steps for name, value in progress.sums.items()}
-    if scores is not None:
-        record["dev"] = scores
-    progress.epochs.append(record)
-    progress.sums = {}
-    if scores is None or (progress.best is not None and scores["score"] <= progress.best["dev"]["score"]):
-        return False
-    progress.best = record
-    return True
+    def best_file(self, folder: Path) -> Path:
+        """The weights of the best epoch. A checkpoint names the epoch, so it never meets another epoch's weights."""
+        assert self.best is not None
+        return folder / f"best-{self.best['epoch']}.safetensors"
 
 
-def describe(record: dict[str, Any]) -> str:
-    parts = [f"{name} {value:.4f}" for name, value in record["losses"].items()]
-    parts += [f"dev {name} {value:.4f}" for name, value in record.get("dev", {}).items()]
-    return f"epoch {record['epoch']}: " + "  ".join(parts)
+def epoch_line(record: dict[str, Any]) -> str:
+    """An epoch's losses and dev scores in one line."""
+    values = [f"{name} {value:.4f}" for name, value in record["losses"].items()]
+    values += [f"dev {name} {value:.4f}" for name, value in record.get("dev", {}).items()]
+    return f"epoch {record['epoch']}: " + "  ".join(values)

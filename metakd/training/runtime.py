@@ -1,10 +1,10 @@
-"""Devices, precision and seeds, through Accelerate: one process or many under torchrun."""
+"""Devices, precision, seeds and trackers of a process, through Accelerate: one process, or many under torchrun."""
 
 from __future__ import annotations
 
 import functools
-import gc
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import datasets
@@ -14,43 +14,62 @@ import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
 
+from metakd.config import Training
+from metakd.cpu.tuning import tune_process
 from metakd.errors import InputError
 from metakd.steps import Processes
-from metakd.training.sharding import shard
-from metakd.training.tuning import keep_freed_memory, share_cores
 
 
-def start(precision: str = "auto", sharded: bool = False) -> Accelerator:
-    """The accelerator of this process; called once by each script that computes.
+def start(
+    precision: str = "auto", cpu_tuning: str = "auto", log_with: list[str] | None = None, log_folder: Path | None = None
+) -> Accelerator:
+    """The accelerator of this process; each script that computes calls this once.
 
     Args:
         precision: "auto" (bf16 where the machine computes in it natively), "fp32" or "bf16".
-        sharded: whether processes share out what they train.
+        cpu_tuning: "auto" or "off".
+        log_with: names of Accelerate's trackers.
+        log_folder: where trackers that write files write them.
 
     Raises:
-        InputError: Accelerate is asked for sharded training by its environment variable.
+        InputError: Accelerate's environment variable asks for sharded training, or a tracker is not installed.
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        raise InputError("ACCELERATE_USE_FSDP is set; leave it, and set training.sharded in the task file")
-    gc.freeze()  # what was imported stays; each collection would walk through half a million objects (0.2 s)
-    keep_freed_memory()
-    share_cores()
+        raise InputError("ACCELERATE_USE_FSDP is set, but models are not sharded; unset it")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     bf16 = precision == "bf16" or (precision == "auto" and has_bf16())
-    # A stage trains only what its terms reach, e.g. no classifier while hidden states are matched.
+    # A stage trains only what its terms reach: no classifier while hidden states are matched, for instance.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    # Without `cpu`, Accelerate would take several processes on a machine without accelerator for single ones.
+    # Without `cpu`, Accelerate takes several processes on a machine without accelerator for single ones.
     cpu = not torch.accelerator.is_available()
-    accelerator = Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=cpu, kwargs_handlers=[unused])
-    if sharded:
-        shard(accelerator)
+    try:
+        accelerator = Accelerator(
+            mixed_precision="bf16" if bf16 else "no",
+            cpu=cpu,
+            kwargs_handlers=[unused],
+            log_with=log_with or None,
+            project_dir=log_folder,
+        )
+    except ValueError as error:  # Accelerate names the tracker
+        raise InputError(f"task.training.log_with is {log_with}: {error}") from None
+    if accelerator.device.type == "cpu" and cpu_tuning == "auto":
+        tune_process()
     if not accelerator.is_main_process:
         datasets.disable_progress_bars()
     return accelerator
+
+
+def start_training(training: Training, log_folder: Path) -> Accelerator:
+    """`start` with a task's settings; a tracker writes into `log_folder`."""
+    if training.log_with == "auto":
+        names = ["tensorboard"] if find_spec("tensorboard") or find_spec("tensorboardX") else []
+    else:
+        names = training.log_with
+    return start(training.precision, training.cpu_tuning, names, log_folder)
 
 
 class Together(Processes):
@@ -82,5 +101,5 @@ def has_bf16() -> bool:
 
 
 def seed_everything(*numbers: int) -> None:
-    """Seed torch from several numbers; the same numbers give the same dropout, whatever came before."""
+    """Seed torch from several numbers; equal numbers give equal dropout, whatever was drawn before."""
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1)

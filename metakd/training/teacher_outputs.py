@@ -1,8 +1,8 @@
-"""What frozen teachers say of the training rows: logits once per table, on disk; the rest as needed."""
+"""Outputs of frozen teachers on the training rows: logits, computed once per table, and features, batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,30 +10,30 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from metakd.config import folder_name
-from metakd.data.encoding import Batch, encode
+from metakd.cpu.teacher_cache import FeatureCache, cache_features
+from metakd.data.encoding import Batch, EncodedRows, encode
 from metakd.data.labels import Labels
 from metakd.data.row_store import RowStore
 from metakd.errors import InputError
-from metakd.methods import Method
+from metakd.methods.method import TeacherRecipe
 from metakd.models.classifier import label_order
-from metakd.models.views import Need, Views, view
+from metakd.objectives.features import FeatureLayer, FeatureValues, compute_features
+from metakd.paths import folder_name
 from metakd.steps import Step
-from metakd.training.inference import fill_store, logits_by
+from metakd.training.inference import batches_over, fill_store, logits_fn
 from metakd.training.runtime import Together
-from metakd.training.teacher_cache import TeacherCache
 from metakd.training.teachers import Teacher, average_logits
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of a table whose teacher outputs are wanted.
+class TableSpec:
+    """Rows of a table whose teacher logits are needed.
 
     Args:
         path: of the table.
-        required: its columns, see `metakd.data.tables.read_rows`.
-        domains: the names that may occur; None for any.
-        domain: whose rows are wanted; "" for all.
+        required: its required columns, see `metakd.data.tables.read_rows`.
+        domains: domain names that may occur; None for any.
+        domain: whose rows are needed; "" for all.
     """
 
     path: str
@@ -42,89 +42,134 @@ class Table:
     domain: str = ""
 
 
-def logits_of_teachers(
-    teachers: Sequence[Teacher], tables: Sequence[Table], method: Method, max_length: int, labels: Labels, beside: Path,
+def teacher_logits(
+    teachers: Sequence[Teacher],
+    tables: Sequence[TableSpec],
+    recipe: TeacherRecipe,
+    max_length: int,
+    labels: Labels,
+    logits_dir: Path,
     accelerator: Accelerator,
-) -> np.ndarray:  # fmt: skip
-    """Logits [n, C] of the tables' rows one after the other, averaged over the teachers; NaN for rows not wanted.
+) -> np.ndarray:
+    """Logits [n, C] of the tables' rows one after the other, averaged over the teachers; NaN for rows not needed.
 
     Args:
-        labels: of the student, whose order the columns have.
-        beside: folder for the logits of teachers that are no folders.
+        recipe: says how several teachers are averaged.
+        labels: of the student; the columns have their order.
+        logits_dir: folder for logits of teachers that are no folders.
     """
-    found = []
+    by_teacher = []
     for teacher in teachers:
         if teacher.labels is None:
             raise InputError(f"{teacher.name} has no trained classifier, so no logits to learn from")
         folder = Path(teacher.name)
-        place = folder.with_name(folder.name + ".logits") if folder.is_dir() else beside / folder_name(teacher.name)
-        parts = [cached_logits(place, teacher, table, max_length, accelerator) for table in tables]
+        store = folder.with_name(folder.name + ".logits") if folder.is_dir() else logits_dir / folder_name(teacher.name)
+        by_table = [cached_logits(store, teacher, table, max_length, accelerator) for table in tables]
         order = label_order(teacher.labels.names, labels.names, teacher.name)
-        found.append(np.concatenate(parts)[:, order])
-    return (
-        found[0] if len(found) == 1 else average_logits(found, method.teacher_weights, method.average, labels.problem)
-    )
+        by_teacher.append(np.concatenate(by_table)[:, order])
+    if len(by_teacher) == 1:
+        return by_teacher[0]
+    return average_logits(by_teacher, recipe.average_weights, recipe.average, labels.problem)
 
 
-def cached_logits(place: Path, teacher: Teacher, table: Table, max_length: int, accelerator: Accelerator) -> np.ndarray:
-    """The teacher's logits [n, C] of a table, kept in a folder of `place`; computed if they are not there.
+def cached_logits(
+    store_dir: Path, teacher: Teacher, table: TableSpec, max_length: int, accelerator: Accelerator
+) -> np.ndarray:
+    """The teacher's logits [n, C] of a table; computed unless a folder of `store_dir` has them.
 
-    The step's inputs are the table and the teacher, so a store of another table or teacher is never used.
+    The step's inputs are the table and the teacher, so logits of another table or teacher are never used.
     """
-    every = encode(table.path, teacher.tokenizer, max_length, domains=table.domains, required=table.required)
-    wanted = np.arange(len(every))
+    all_rows = encode(table.path, teacher.tokenizer, max_length, domains=table.domains, required=table.required)
+    needed = np.arange(len(all_rows))
     if table.domain:
         assert table.domains is not None
-        wanted = np.flatnonzero(every.domains == table.domains.index(table.domain))
-    rows = every.select(wanted)
+        needed = np.flatnonzero(all_rows.domains == table.domains.index(table.domain))
+    rows = all_rows.select(needed)
     step = Step(
-        place / (folder_name(table.domain) if table.domain else f"all-{folder_name(Path(table.path).stem)}"),
+        store_dir / (folder_name(table.domain) if table.domain else f"all-{folder_name(Path(table.path).stem)}"),
         {"max_length": max_length, "domain": table.domain, "precision": accelerator.mixed_precision},
         {"train": table.path, "teacher": teacher.name},
+        remake=True,  # logits of other code are cheap to compute anew
     )
     width = teacher.model.config.num_labels
     with step.workspace(Together(accelerator)) as folder:
         if folder is not None:
-            fill_store(folder, rows, width, teacher.model, logits_by(teacher.model), accelerator, "teacher logits")
+            compute = logits_fn(teacher.model)
+            fill_store(folder, rows, width, teacher.model, compute, accelerator, "teacher logits")
     store = RowStore(step.out)
-    store.check(rows.guids)
-    values = np.full((len(every), width), np.nan, dtype=np.float32)
-    values[wanted] = store.values
+    store.require_guids(rows.guids)
+    values = np.full((len(all_rows), width), np.nan, dtype=np.float32)
+    values[needed] = store.values
     return values
 
 
-class TeacherViews:
-    """A frozen teacher's views of a batch: logits by row number, its inside from a cache or a forward pass.
+class TeacherOutputs:
+    """A frozen teacher's outputs for a batch: logits by row number, features from a cache or a forward pass.
 
     Args:
         logits: [n, C] in the student's label order; None where no term needs them.
-        teacher: runs only if its inside is needed and not cached.
-        need: what is needed of its inside.
-        keep: makes a cache of its inside, or None where that does not pay; called before the first epoch, so that a
-            stage which an earlier run has finished is spared it.
+        teacher: whose features are matched; None where none are.
+        wanted: features and layers.
     """
 
-    def __init__(
-        self, logits: np.ndarray | None, teacher: Teacher | None, need: Need,
-        keep: Callable[[], TeacherCache | None] | None = None,
-    ) -> None:  # fmt: skip
-        self.logits, self.teacher, self.need, self.keep = logits, teacher, need, keep
-        self.cache: TeacherCache | None = None
+    def __init__(self, logits: np.ndarray | None, teacher: Teacher | None, wanted: Sequence[FeatureLayer]) -> None:
+        self.logits, self.teacher, self.wanted = logits, teacher, wanted
+        self.cache: FeatureCache | None = None
 
     def start(self) -> None:
-        """Called by all processes before rows are wanted."""
-        if self.keep is not None:
-            self.cache, self.keep = self.keep(), None
+        """Called before each epoch by all processes."""
 
     @torch.no_grad()
-    def __call__(self, rows: np.ndarray, batch: Batch) -> Views:
-        """Views of these rows, given as a batch on the device."""
+    def __call__(self, rows: np.ndarray, batch: Batch) -> FeatureValues:
+        """Outputs for these rows, given as a batch on the device."""
         logits = None
         if self.logits is not None:
             logits = torch.as_tensor(self.logits[rows], device=batch["label"].device)
-        if self.need == Need():
-            return Views(logits)
+        if not self.wanted:
+            return FeatureValues(logits)
         if self.cache is not None:
-            return replace(self.cache.read(rows), logits=logits)
+            return FeatureValues(logits, self.cache.read(rows))
         assert self.teacher is not None
-        return replace(view(self.teacher.model, batch, self.need, self.teacher.head), logits=logits)
+        return replace(compute_features(self.teacher.model, batch, self.wanted, self.teacher.head), logits=logits)
+
+
+class CachedTeacherOutputs(TeacherOutputs):
+    """The same, with the features computed once before the first epoch and then read from disk, if they fit there.
+
+    Args:
+        rows: the stage's rows.
+        folder: of the cache.
+        limit: largest size in bytes.
+    """
+
+    def __init__(
+        self,
+        logits: np.ndarray | None,
+        teacher: Teacher,
+        wanted: Sequence[FeatureLayer],
+        rows: EncodedRows,
+        folder: Path,
+        limit: float,
+        accelerator: Accelerator,
+    ) -> None:
+        super().__init__(logits, teacher, wanted)
+        self.rows, self.folder, self.limit, self.accelerator = rows, folder, limit, accelerator
+        self.started = False
+
+    def start(self) -> None:
+        """Fill the cache before the first epoch, so that a stage which was finished earlier is spared it."""
+        if self.started:
+            return
+        self.started = True
+
+        @torch.no_grad()
+        def compute(batch: Batch) -> dict[FeatureLayer, torch.Tensor]:
+            assert self.teacher is not None
+            with self.accelerator.autocast():
+                return compute_features(self.teacher.model, batch, self.wanted, self.teacher.head).features
+
+        batches = batches_over(self.rows, self.accelerator, "teacher features")
+        precision = self.accelerator.mixed_precision
+        self.cache = cache_features(
+            self.folder, compute, batches, self.rows, precision, self.limit, Together(self.accelerator)
+        )

@@ -1,4 +1,4 @@
-"""Teachers as a stage needs them: a frozen model with its tokenizer and domain head, or the average of several."""
+"""Frozen teachers, and the average of several teachers' logits."""
 
 from __future__ import annotations
 
@@ -15,15 +15,9 @@ from metakd.config import Task
 from metakd.data.encoding import load_tokenizer
 from metakd.data.labels import Labels, ProblemType
 from metakd.errors import InputError
-from metakd.models.classifier import (
-    check_tokenizer,
-    is_classifier,
-    labels_of,
-    load_classifier,
-    load_config,
-)
+from metakd.models.classifier import check_tokenizer_fits, is_classifier, labels_of, load_classifier, load_config
 from metakd.models.domain_head import DomainHead
-from metakd.models.folders import load_domain_head, load_info
+from metakd.models.model_io import ModelInfo, load_domain_head, load_info
 
 
 @dataclass
@@ -35,40 +29,38 @@ class Teacher:
         model: in eval mode.
         tokenizer: its own.
         head: its domain head over the task's domains, or None.
-        domains: whose labels it was trained on; empty if unknown.
-        labels: what its logits stand for; None if it has no trained classifier.
+        info: how it was trained; None for a model that is not ours.
+        labels: of its logits; None if it has no trained classifier.
     """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     head: DomainHead | None
-    domains: list[str]
+    info: ModelInfo | None
     labels: Labels | None
 
 
 def load_teacher(name: str, task: Task, labels: Labels, domains: list[str], device: torch.device) -> Teacher:
-    """A trained teacher, or a pretrained encoder whose inside alone is learnt from.
+    """A trained teacher, or a pretrained encoder of which only the activations are matched.
 
     Args:
         labels: the task's.
-        domains: the task's; the teacher's domain head is brought to their order.
+        domains: the task's; the teacher's domain head is reordered to them.
     """
     model = load_classifier(name, labels).to(device).eval()
     trained = is_classifier(load_config(name))
     tokenizer = load_tokenizer(name)
-    check_tokenizer(model, tokenizer, task.max_length, name)
-    info = load_info(name)
+    check_tokenizer_fits(model, tokenizer, task.max_length, name)
     loaded = load_domain_head(name, model.config.hidden_size)
     head = loaded[0].for_domains(loaded[1], domains).to(device).eval() if loaded else None
     for module in filter(None, (model, head)):
         module.requires_grad_(False)
-    own = labels_of(model.config) if trained else None
-    return Teacher(name, model, tokenizer, head, info.domains if info else [], own)
+    return Teacher(name, model, tokenizer, head, load_info(name), labels_of(model.config) if trained else None)
 
 
 def average_logits(
-    found: Sequence[np.ndarray],
+    logits: Sequence[np.ndarray],
     weights: Sequence[float] | None,
     average: Literal["probabilities", "logits"],
     problem: ProblemType,
@@ -77,25 +69,27 @@ def average_logits(
 
     "logits": their weighted mean (as TextBrewer's multi-teacher distiller averages). "probabilities": logits whose
     probabilities are the weighted mean of the teachers' (as in You et al. 2017, "Learning from Multiple Teacher
-    Networks"); a regression has none, so its values are averaged. The mean is taken at temperature 1, once; a term's
-    temperature then softens the mean, which is not the mean of softened probabilities.
+    Networks"); a regression has none, so its values are averaged. The mean is taken at temperature 1; a term's
+    temperature then softens the mean, which differs from the mean of softened probabilities.
 
     Args:
-        found: logits [n, C] of each teacher, in one label order.
+        logits: [n, C] of each teacher, in one label order.
         weights: of each teacher; equal by default.
 
     Raises:
         InputError: not as many weights as teachers.
     """
-    if weights is not None and len(weights) != len(found):
-        raise InputError(f"teacher_weights has {len(weights)} numbers for {len(found)} teachers; give one for each")
-    shares = np.asarray(weights or [1.0] * len(found), dtype=np.float64)
-    shares = shares / shares.sum()
-    stacked = np.stack([logits.astype(np.float64) for logits in found])
+    if weights is not None and len(weights) != len(logits):
+        raise InputError(
+            f"teacher.average_weights has {len(weights)} numbers for {len(logits)} teachers; give one for each"
+        )
+    fractions = np.asarray(weights or [1.0] * len(logits), dtype=np.float64)
+    fractions = fractions / fractions.sum()
+    stacked = np.stack([values.astype(np.float64) for values in logits])
     if average == "logits" or problem == "regression":
-        mean = np.tensordot(shares, stacked, axes=1)
+        mean = np.tensordot(fractions, stacked, axes=1)
     elif problem == "multi_label":
-        mean = logit(np.clip(np.tensordot(shares, expit(stacked), axes=1), 1e-12, 1 - 1e-12))
+        mean = logit(np.clip(np.tensordot(fractions, expit(stacked), axes=1), 1e-12, 1 - 1e-12))
     else:
-        mean = logsumexp(log_softmax(stacked, axis=-1), axis=0, b=shares[:, None, None])
+        mean = logsumexp(log_softmax(stacked, axis=-1), axis=0, b=fractions[:, None, None])
     return mean.astype(np.float32)

@@ -1,12 +1,11 @@
 """Prototype scores: how typical a row is of its class, in its own domain and in the others.
 
-Meta-KD, section 3.2. One pass over the embeddings sums the centroids, a second one scores the
-rows; both read blocks, so memory grows with the table by a few numbers a row alone.
+Meta-KD, section 3.2. A first pass over the embeddings sums the centroids, a second one scores the rows. Both read
+blocks of rows, so the process holds a few numbers per row.
 """
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from typing import Literal
 
@@ -26,26 +25,25 @@ def prototype_scores(
     variant: Variant = "paper",
     alpha: float = 0.5,
 ) -> np.ndarray:
-    """t of every row [n], in [0, 1]; NaN where the label may not be seen (domain -1).
+    """t of every row [n], in [0, 1]; NaN where the label is hidden (domain -1).
 
     "paper": t_i = alpha cos(p_k^m, E_i) + (1 - alpha) mean_{k' != k} cos(p_k'^m, E_i) for a row of domain k
     and class m, with p_k^m the mean embedding of the domain's rows of the class.
     "released": t_i = (cos(p_k, E_i) + cos(mean of the other p_k', E_i)) / 2, with p_k the mean of all of the
     domain's rows (generate_meta_weights.py of the released code).
 
-    Where a formula has no value: with one domain every score is 1, since nothing can be transferred;
-    domains without a row of the class are left out of the mean; where no other domain has the class, the own
-    prototype counts alone; the cosine of a zero vector is 0. Negative scores become 0: a row may be ignored,
-    but is never unlearned.
+    Where a formula has no value: with one domain every score is 1, since nothing is transferred. Domains without
+    a row of the class are left out of the mean; where no other domain has the class, the row's own prototype counts
+    alone. The cosine of a zero vector is 0. Negative scores become 0: a row may be ignored, but is never unlearned.
 
     Args:
         embeddings: E [n, D], may be memory-mapped.
-        labels, domains: numbers [n]; rows of domain -1 neither count in a prototype nor have a score.
+        labels, domains: numbers [n]; rows of domain -1 are in no prototype and have no score.
         alpha: weight of the own domain, 0 to 1.
     """
-    seen = domains >= 0
-    if domains.min(where=seen, initial=domains.max()) == domains.max():  # all rows that are seen are of one domain
-        return np.where(seen, 1.0, np.nan)
+    visible = domains >= 0
+    if domains.min(where=visible, initial=domains.max()) == domains.max():  # one domain
+        return np.where(visible, 1.0, np.nan)
     if variant == "released":
         labels, alpha = np.zeros_like(labels), 0.5
     prototypes, present = centroids(embeddings, labels, domains)
@@ -55,7 +53,7 @@ def prototype_scores(
         others = [np.delete(prototypes[:, 0], k, axis=0).mean(0) for k in range(len(prototypes))]
         elsewhere, group = unit(np.stack(others)), domains
     else:
-        # A mean of cosines is the cosine to a sum of directions: one product, however many domains there are.
+        # A sum of cosines is the product with a sum of directions: one product for any number of domains.
         elsewhere, group = (directions * present[..., None]).sum(0), labels
     columns = np.concatenate([directions.reshape(-1, embeddings.shape[1]), elsewhere]).T
     scores = np.empty(len(labels))
@@ -68,29 +66,29 @@ def prototype_scores(
         own, other = cosines[each, cells], cosines[each, len(prototypes) * prototypes.shape[1] + group[rows]]
         weight = np.full(len(block), alpha)
         if variant == "paper":
-            left = counts[labels[rows]] - 1
-            other = (other - own) / np.maximum(left, 1)
-            weight[left < 1] = 1.0
+            domains_left = counts[labels[rows]] - 1
+            other = (other - own) / np.maximum(domains_left, 1)
+            weight[domains_left < 1] = 1.0
         scores[rows] = weight * own + (1 - weight) * other
     np.clip(scores, 0.0, 1.0, out=scores)
-    scores[~seen] = np.nan
+    scores[~visible] = np.nan
     return scores
 
 
 def centroids(embeddings: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean embedding per domain and class [K, C, D] in float64, and which of them have rows [K, C]."""
     shape = (int(domains.max()) + 1, int(labels.max()) + 1)
-    last = shape[0] * shape[1]  # of rows that are not seen
+    last = shape[0] * shape[1]  # collects the hidden rows
     sums, counts = np.zeros((last + 1, embeddings.shape[1])), np.zeros(last + 1, dtype=np.int64)
     for rows, block in blocks(embeddings):
         each = np.arange(len(block))
         cells = np.where(domains[rows] >= 0, domains[rows] * shape[1] + labels[rows], last)
         of_cell = csr_array((np.ones(len(block), block.dtype), (cells, each)), (len(sums), len(block)))
-        found = of_cell @ block
-        if not np.isfinite(found).all():
+        block_sums = of_cell @ block
+        if not np.isfinite(block_sums).all():
             wrong = rows.start + int(np.flatnonzero(~np.isfinite(block).all(1))[0]) + 1
             raise InputError(f"the embedding of row {wrong} is not finite; extract the embeddings again")
-        sums += found
+        sums += block_sums
         counts += np.bincount(cells, minlength=len(counts))
     means = sums[:-1] / np.maximum(counts[:-1], 1)[:, None]
     return means.reshape(*shape, -1), (counts[:-1] > 0).reshape(shape)
@@ -103,21 +101,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def blocks(embeddings: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Embeddings a few at a time; what is memory-mapped is read from its file, for a mapped page counts as memory."""
-    # The base of a whole mapped file is the map; that of a part of it, which starts elsewhere, is an array.
-    mapped = embeddings if isinstance(embeddings, np.memmap) and isinstance(embeddings.base, mmap.mmap) else None
-    if mapped is not None and not mapped.flags.c_contiguous:
-        mapped = None
+    """Row slices and their embeddings, in a type that matrix products are computed in."""
     for start in range(0, len(embeddings), BLOCK):
         rows = slice(start, min(start + BLOCK, len(embeddings)))
-        if mapped is None:
-            yield rows, real(np.asarray(embeddings[rows]))
-            continue
-        shape = (rows.stop - start, mapped.shape[1])
-        offset = mapped.offset + start * shape[1] * mapped.itemsize
-        yield rows, real(np.fromfile(mapped.filename, mapped.dtype, shape[0] * shape[1], offset=offset).reshape(shape))
-
-
-def real(block: np.ndarray) -> np.ndarray:
-    """A block in a type that products are computed in."""
-    return block if block.dtype in (np.float32, np.float64) else block.astype(np.float32)
+        block = np.asarray(embeddings[rows])
+        yield rows, block if block.dtype in (np.float32, np.float64) else block.astype(np.float32)

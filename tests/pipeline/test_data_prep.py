@@ -1,4 +1,4 @@
-"""The data scripts, on real data where it lies beside the project, and on small copies of its traps."""
+"""The data scripts: on the real data if it is there, and on small files with the same peculiarities."""
 
 import io
 import tarfile
@@ -13,38 +13,38 @@ from metakd.errors import InputError
 from tests.conftest import SHARED, script
 
 AMAZON, MNLI = SHARED / "amazon_reviews", SHARED / "mnli"
-needs_amazon = pytest.mark.skipif(not AMAZON.is_dir(), reason="no Amazon reviews beside the project")
-needs_mnli = pytest.mark.skipif(not MNLI.is_dir(), reason="no MNLI beside the project")
+needs_amazon = pytest.mark.skipif(not AMAZON.is_dir(), reason="the Amazon reviews are not there")
+needs_mnli = pytest.mark.skipif(not MNLI.is_dir(), reason="MNLI is not there")
 
 
-def tables(folder: Path) -> dict[str, list[Row]]:
+def read_tables(folder: Path) -> dict[str, list[Row]]:
     return {name: list(read_rows(folder / f"{name}.tsv")) for name in ("train", "dev", "test")}
 
 
-def sizes(found: dict[str, list[Row]], domain: str) -> tuple[int, ...]:
-    return tuple(sum(row["domain"] == domain for row in found[name]) for name in ("train", "dev", "test"))
+def sizes(splits: dict[str, list[Row]], domain: str) -> tuple[int, ...]:
+    return tuple(sum(row["domain"] == domain for row in splits[name]) for name in ("train", "dev", "test"))
 
 
 @needs_amazon
 def test_amazon_has_the_sizes_of_the_released_split(tmp_path: Path) -> None:
     script("data_prep/amazon_reviews.py").main(source=AMAZON, out=tmp_path / "out", split="released")
-    found = tables(tmp_path / "out")
-    assert sizes(found, "books") == (1631, 170, 199)
-    assert sizes(found, "dvd") == (1621, 194, 185)
-    assert sizes(found, "electronics") == (1615, 172, 213)
-    assert sizes(found, "kitchen") == (1613, 184, 203)
+    splits = read_tables(tmp_path / "out")
+    assert sizes(splits, "books") == (1631, 170, 199)
+    assert sizes(splits, "dvd") == (1621, 194, 185)
+    assert sizes(splits, "electronics") == (1615, 172, 213)
+    assert sizes(splits, "kitchen") == (1613, 184, 203)
 
 
 @needs_amazon
 def test_amazon_keeps_identical_reviews_together(tmp_path: Path) -> None:
     script("data_prep/amazon_reviews.py").main(source=AMAZON, out=tmp_path / "out")
-    found = tables(tmp_path / "out")
-    assert sum(map(len, found.values())) == 8000
-    texts = {name: {normalised(row["text_a"]) for row in rows} for name, rows in found.items()}
+    splits = read_tables(tmp_path / "out")
+    assert sum(map(len, splits.values())) == 8000
+    texts = {name: {normalised(row["text_a"]) for row in rows} for name, rows in splits.items()}
     assert not texts["train"] & texts["dev"] and not texts["train"] & texts["test"] and not texts["dev"] & texts["test"]
     for domain in ("books", "dvd", "electronics", "kitchen"):
-        assert sizes(found, domain) == (1600, 200, 200)
-    assert not any("\x1a" in row["text_a"] or "&quot;" in row["text_a"] for rows in found.values() for row in rows)
+        assert sizes(splits, domain) == (1600, 200, 200)
+    assert not any("\x1a" in row["text_a"] or "&quot;" in row["text_a"] for rows in splits.values() for row in rows)
 
 
 def test_amazon_archive_is_read_without_unpacking(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_amazon_archive_is_read_without_unpacking(tmp_path: Path) -> None:
                 info.size = len(text)
                 file.addfile(info, io.BytesIO(text))
     amazon.main(source=archive, out=tmp_path / "out")
-    found = tables(tmp_path / "out")
-    assert {row["guid"]: row["text_a"] for rows in found.values() for row in rows}["dvd-negative-3"] == (
+    splits = read_tables(tmp_path / "out")
+    assert {row["guid"]: row["text_a"] for rows in splits.values() for row in rows}["dvd-negative-3"] == (
         "A & B & C dvd negative 2"
     )
     (tmp_path / "empty.tar.gz").write_bytes(b"no archive")
@@ -69,11 +69,11 @@ def test_amazon_archive_is_read_without_unpacking(tmp_path: Path) -> None:
 
 
 @needs_mnli
-def test_mnli_dev_is_a_tenth_of_train_by_genre_and_label(tmp_path: Path) -> None:
+def test_mnli_dev_is_a_tenth_of_train_by_domain_and_label(tmp_path: Path) -> None:
     script("data_prep/mnli.py").main(train=MNLI / "train.jsonl", dev=MNLI / "dev_matched.jsonl", out=tmp_path / "out")
-    found = tables(tmp_path / "out")
-    assert len(found["test"]) == 9815 and len(found["train"]) + len(found["dev"]) == 25072
-    cells = {name: Counter((row["domain"], row["label"]) for row in found[name]) for name in ("train", "dev")}
+    splits = read_tables(tmp_path / "out")
+    assert len(splits["test"]) == 9815 and len(splits["train"]) + len(splits["dev"]) == 25072
+    cells = {name: Counter((row["domain"], row["label"]) for row in splits[name]) for name in ("train", "dev")}
     for cell, count in cells["dev"].items():
         assert abs(count - 0.1 * (count + cells["train"][cell])) <= 3
 
@@ -86,9 +86,9 @@ def test_mnli_reads_glue_tsv(tmp_path: Path) -> None:
     train.write_text(header + "".join(lines))
     dev.write_text(header + lines[0])
     script("data_prep/mnli.py").main(train=train, dev=dev, out=tmp_path / "out")
-    found = tables(tmp_path / "out")
-    assert len(found["train"]) + len(found["dev"]) == 19  # one row has no gold label
-    assert found["test"] == [
+    splits = read_tables(tmp_path / "out")
+    assert len(splits["train"]) + len(splits["dev"]) == 19  # one row has no gold label
+    assert splits["test"] == [
         {"guid": "dev-0n", "text_a": '"Say 0" he', "text_b": 'quote " 0', "label": "neutral", "domain": "fiction"}
     ]
     with pytest.raises(InputError, match="did you mean 'fiction'"):

@@ -9,181 +9,152 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metakd.config import StudentFromTeacher, Task, Training
+from metakd.config import StudentFromTeacher
 from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
-from metakd.methods import Method
-from tests.conftest import FAMILIES, ROOT, make_rows, read_yaml, script
-
-Tables = dict[str, Path]
-
-
-def method() -> Method:
-    return read_yaml(ROOT / "experiments/methods/metakd.yaml", Method)
-
-
-def task(tables: Tables, teacher: Path, student: str | StudentFromTeacher, **options: object) -> Task:
-    epochs = {"teacher": 12, "intermediate": 1, "prediction": 2}
-    rates = {"teacher": 3e-3}
-    settings = {
-        "max_length": 32,
-        "epochs": epochs,
-        "learning_rates": rates,
-        "training": Training(batch_size=8),
-        **options,
-    }
-    return Task(str(tables["train"]), str(tables["dev"]), str(tables["test"]), str(teacher), student, **settings)
-
-
-def train_teacher(tmp_path: Path, made: Task, **options: object) -> Path:
-    out = tmp_path / "teacher"
-    script("experiments/train_teacher.py").main(task=made, out=out, **options)
-    return out
+from tests.conftest import (
+    CUT,
+    FAMILIES,
+    Tables,
+    distill,
+    evaluate,
+    make_rows,
+    make_task,
+    read_history,
+    read_method,
+    script,
+    train_teacher,
+)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_steps(family: str, tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
-    folder = encoder(family=family)
+    folder, method = encoder(family=family), read_method()
     raw = tmp_path / "raw.jsonl"
     write_rows(raw, ({k: v for k, v in row.items() if k != "weight"} for row in read_rows(tables["train"])))
     embeddings, weighted = tmp_path / "embeddings", tmp_path / "weighted.parquet"
-    script("data_prep/extract_embeddings.py").main(model=str(folder), table=raw, out=embeddings, max_length=32)
-    script("data_prep/prototype_weights.py").main(table=raw, embeddings=embeddings, out=weighted)
+    task = make_task({**tables, "train": raw}, folder, CUT)
+    script("data_prep/extract_embeddings.py").main(task=task, method=method, out=embeddings)
+    script("data_prep/prototype_weights.py").main(task=task, method=method, embeddings=embeddings, out=weighted)
     assert all(0 < row["weight"] <= 1 for row in read_rows(weighted))
 
-    made = task({**tables, "train": weighted}, folder, StudentFromTeacher(2))
-    teacher = train_teacher(tmp_path, made)
-    history = json.loads((teacher / "history.json").read_text())
+    task = make_task({**tables, "train": weighted}, folder, CUT)
+    teacher = train_teacher(tmp_path, task, method)
+    history = read_history(teacher)
     assert set(history["epochs"][0]["losses"]) == {"label", "domain"}
     assert history["losses"][-1] < history["losses"][0]
 
-    student = tmp_path / "student"
-    script("experiments/distill.py").main(task=made, method=method(), teacher=teacher, domain="films", out=student)
-    found = json.loads((student / "history.json").read_text())
-    assert set(found["intermediate"]["epochs"][0]["losses"]) == {
-        "embedding", "hidden", "attention_scores", "transferable"
-    }  # fmt: skip
-    out = tmp_path / "scores.json"
-    script("experiments/evaluate.py").main(
-        model=student, teacher=teacher, table=tables["test"], domain="films", out=out
-    )  # fmt: skip
-    scores = json.loads(out.read_text())
+    student = distill(tmp_path / "student", task, method, teacher=str(teacher), domain="films")
+    terms = {"embedding", "hidden", "attention_scores", "transferable"}
+    assert set(read_history(student)["intermediate"]["epochs"][0]["losses"]) == terms
+    scores = evaluate(tmp_path / "scores.json", student, tables["test"], teacher=teacher, domain="films")
     assert scores["model"]["rows"] == 8 and 0 <= scores["agreement"] <= 1
     assert scores["model"]["parameters"] < scores["teacher"]["parameters"]
 
-    # Loads as what it is, without us, label names included.
+    # transformers loads the student without metakd, label names included.
     code = (
         "import sys; from transformers import pipeline; import json\n"
-        f"found = pipeline('text-classification', model={str(student)!r})(['the film was good', 'the pan was bad'])\n"
-        "assert 'metakd' not in sys.modules; print(json.dumps(found))"
+        f"answers = pipeline('text-classification', model={str(student)!r})(['the film was good', 'the pan was bad'])\n"
+        "assert 'metakd' not in sys.modules; print(json.dumps(answers))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert {f["label"] for f in json.loads(done.stdout.splitlines()[-1])} <= {"positive", "negative"}
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    answers = json.loads(process.stdout.splitlines()[-1])
+    assert len(answers) == 2 and {answer["label"] for answer in answers} <= {"positive", "negative"}
 
 
 def test_student_of_other_depth_width_and_head_count(
-    tmp_path: Path, tables: Tables, encoder: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    tables: Tables,
+    pretrained: Path,
+    encoder: Callable[..., Path],
+    meta_teacher: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO")
-    folder = encoder()
     narrow = encoder("narrow", layers=2, width=12, heads=3)
-    made = task(tables, folder, str(narrow))
-    teacher = train_teacher(tmp_path, made)
-    student = tmp_path / "student"
-    script("experiments/distill.py").main(task=made, method=method(), teacher=teacher, domain="books", out=student)
+    task = make_task(tables, pretrained, str(narrow))
+    student = distill(tmp_path / "student", task, read_method(), teacher=str(meta_teacher), domain="books")
     assert "averaged over their heads" in caplog.text
     assert (student / "projections-intermediate.safetensors").is_file()
-    for option, part in [
-        ({"student": StudentFromTeacher(3)}, "3 does not divide 4"),
-        ({"student": "nowhere"}, "nowhere"),
-    ]:
-        with pytest.raises(InputError, match=part):
-            script("experiments/distill.py").main(
-                task=task(tables, folder, **option), method=method(), teacher=teacher, domain="books",
-                out=tmp_path / "s",
-            )  # fmt: skip
+    for spec, message in ((StudentFromTeacher(3), "3 does not divide 4"), ("nowhere", "nowhere")):
+        task = make_task(tables, pretrained, spec)
+        with pytest.raises(InputError, match=message):
+            distill(tmp_path / "s", task, read_method(), teacher=str(meta_teacher), domain="books")
     assert not (tmp_path / "s").exists()
 
 
-def test_stages_alone_are_the_stages_together(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
-    made = task(tables, encoder(), StudentFromTeacher(2))
-    teacher = train_teacher(tmp_path, made)
-    distill = script("experiments/distill.py").main
-    distill(task=made, method=method(), teacher=teacher, domain="books", out=tmp_path / "both")
-    distill(task=made, method=method(), teacher=teacher, domain="books", out=tmp_path / "one", stage="intermediate")
-    second = task(tables, tmp_path / "unused", str(tmp_path / "one"))
-    distill(task=second, method=method(), teacher=teacher, domain="books", out=tmp_path / "two", stage="prediction")
-    both, one, two = (json.loads((tmp_path / f / "history.json").read_text()) for f in ("both", "one", "two"))
-    assert both["intermediate"]["losses"] == one["intermediate"]["losses"]
-    assert both["prediction"]["losses"] == pytest.approx(two["prediction"]["losses"], rel=1e-5)
+def test_stages_alone_are_the_stages_together(
+    tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path
+) -> None:
+    task, method = make_task(tables, pretrained, CUT), read_method()
+    options = {"teacher": str(meta_teacher), "domain": "books"}
+    both = distill(tmp_path / "both", task, method, **options)
+    one = distill(tmp_path / "one", task, method, stage="intermediate", **options)
+    task = make_task(tables, tmp_path / "unused", str(one))
+    two = distill(tmp_path / "two", task, method, stage="prediction", **options)
+    assert list(read_history(one)) == ["intermediate"] and list(read_history(two)) == ["prediction"]
+    assert read_history(both)["intermediate"]["losses"] == read_history(one)["intermediate"]["losses"]
+    losses = read_history(two)["prediction"]["losses"]
+    assert read_history(both)["prediction"]["losses"] == pytest.approx(losses, rel=1e-5)
 
 
 def test_one_domain_and_a_class_missing_in_a_domain(
-    tmp_path: Path, encoder: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, pretrained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    found = {}
-    for seed, name in enumerate(("train", "dev", "test")):
-        found[name] = tmp_path / f"{name}.csv"
-        write_rows(found[name], [{**row, "weight": 1.0} for row in make_rows(24, domains=("only",), seed=seed)])
-    made = task(found, encoder(), StudentFromTeacher(1))
-    teacher = train_teacher(tmp_path, made)
+    tables = {name: tmp_path / f"{name}.csv" for name in ("train", "dev", "test")}
+    for seed, path in enumerate(tables.values()):
+        write_rows(path, [{**row, "weight": 1.0} for row in make_rows(24, domains=("only",), seed=seed)])
+    task = make_task(tables, pretrained, StudentFromTeacher(1))
+    teacher = train_teacher(tmp_path, task)
     assert "there is no domain loss" in caplog.text
     assert not (teacher / "domain_head.safetensors").exists()
-    script("experiments/distill.py").main(
-        task=made, method=method(), teacher=teacher, domain="only", out=tmp_path / "student"
-    )  # fmt: skip
-    history = json.loads((tmp_path / "student" / "history.json").read_text())
-    assert "transferable" not in history["intermediate"]["epochs"][0]["losses"]
+    student = distill(tmp_path / "student", task, read_method(), teacher=str(teacher), domain="only")
+    assert "transferable" not in read_history(student)["intermediate"]["epochs"][0]["losses"]
 
-    for seed, name in enumerate(("train", "dev", "test")):  # one domain has positive rows alone
-        rows = [r for r in make_rows(36, seed=seed) if r["domain"] != "books" or r["label"] == "positive"]
-        write_rows(found[name], [{**row, "weight": 0.5} for row in rows])
-    made = task(found, tmp_path / "encoder", StudentFromTeacher(1))
-    script("experiments/train_teacher.py").main(task=made, out=tmp_path / "t2")
-    script("experiments/distill.py").main(
-        task=made, method=method(), teacher=tmp_path / "t2", domain="books", out=tmp_path / "s2"
-    )  # fmt: skip
+    for seed, path in enumerate(tables.values()):  # the books have positive rows only
+        rows = [row for row in make_rows(36, seed=seed) if row["domain"] != "books" or row["label"] == "positive"]
+        write_rows(path, [{**row, "weight": 0.5} for row in rows])
+    task = make_task(tables, pretrained, StudentFromTeacher(1))
+    teacher = train_teacher(tmp_path, task, out=tmp_path / "teacher2")
+    distill(tmp_path / "student2", task, read_method(), teacher=str(teacher), domain="books")
 
 
-def test_a_weak_teacher_is_not_handed_on(tmp_path: Path, tables: Tables, encoder: Callable[..., Path]) -> None:
-    made = task(tables, encoder(), StudentFromTeacher(2), epochs={"teacher": 1})
-    made.learning_rates = {"teacher": 1e-9}
+def test_a_weak_teacher_is_not_saved(tmp_path: Path, tables: Tables, pretrained: Path) -> None:
+    task, method, out = make_task(tables, pretrained, CUT), read_method(teacher_epochs=1), tmp_path / "weak"
+    method.teacher.learning_rate = 1e-9
     with pytest.raises(InputError, match="does not beat a constant prediction"):
-        script("experiments/train_teacher.py").main(task=made, out=tmp_path / "weak")
-    assert not (tmp_path / "weak").exists()
-    script("experiments/train_teacher.py").main(task=made, out=tmp_path / "weak", allow_weak=True)
-    assert (tmp_path / "weak" / "model.safetensors").is_file()
+        train_teacher(tmp_path, task, method, out=out)
+    assert not out.exists()
+    train_teacher(tmp_path, task, method, out=out, allow_weak=True)
+    assert (out / "model.safetensors").is_file()
+    with pytest.raises(InputError, match="does not beat a constant prediction"):  # a finished one is refused too
+        train_teacher(tmp_path, task, method, out=out)
 
 
-def test_teacher_logits_are_kept_and_refused_when_the_table_changed(
-    tmp_path: Path, tables: Tables, encoder: Callable[..., Path], caplog: pytest.LogCaptureFixture
+def test_teacher_logits_are_kept_until_the_table_changes(
+    tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    made = task(tables, encoder(), StudentFromTeacher(2), epochs={"teacher": 12, "intermediate": 1, "prediction": 1})
-    teacher = train_teacher(tmp_path, made)
-    distill, store = script("experiments/distill.py").main, tmp_path / "teacher.logits" / "books"
-    distill(task=made, method=method(), teacher=teacher, domain="books", out=tmp_path / "one")
-    first = np.load(store / "values.npy")
-    made.training.seed = 2
-    distill(task=made, method=method(), teacher=teacher, domain="books", out=tmp_path / "two")
+    task, method, store = make_task(tables, pretrained, CUT), read_method(), tmp_path / "teacher.logits" / "books"
+    options = {"teacher": str(meta_teacher), "domain": "books"}
+    distill(tmp_path / "one", task, method, **options)
+    before = np.load(store / "values.npy")
+    task.training.seed = 2
+    distill(tmp_path / "two", task, method, **options)
     assert f"finished before: {store}" in caplog.text
     rows = list(read_rows(tables["train"]))
     rows[0]["text_a"] = "bad bad bad"
     write_rows(tables["train"], rows)
-    distill(task=made, method=method(), teacher=teacher, domain="books", out=tmp_path / "three")
+    distill(tmp_path / "three", task, method, **options)
     assert f"making anew: {store}" in caplog.text
-    changed = np.abs(np.load(store / "values.npy") - first).max(1) > 1e-6
+    changed = np.abs(np.load(store / "values.npy") - before).max(axis=1) > 1e-6
     assert changed[0] and not changed[1:].any()
 
 
-def test_the_test_split_is_read_by_evaluation_alone(
-    tmp_path: Path, tables: Tables, encoder: Callable[..., Path]
-) -> None:
-    made = task(tables, encoder(), StudentFromTeacher(2))
+def test_only_evaluation_reads_the_test_split(tmp_path: Path, tables: Tables, pretrained: Path) -> None:
+    task = make_task(tables, pretrained, CUT)
     tables["test"].unlink()
-    teacher = train_teacher(tmp_path, made)
-    script("experiments/distill.py").main(
-        task=made, method=method(), teacher=teacher, domain="books", out=tmp_path / "s"
-    )
+    teacher = train_teacher(tmp_path, task)
+    assert distill(tmp_path / "s", task, read_method(), teacher=str(teacher), domain="books").is_dir()

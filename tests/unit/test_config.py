@@ -3,11 +3,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from jsonargparse import capture_parser
 
+from metakd.cli import run
 from metakd.config import Task
 from metakd.methods import Method
 from metakd.objectives.terms import bind
-from tests.conftest import ROOT, read_yaml, run_script, tiny_config
+from tests.conftest import ROOT, read_yaml, run_script, script, tiny_config
+
+SCRIPTS = [*ROOT.glob("experiments/*.py"), *ROOT.glob("data_prep/*.py")]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/tasks").glob("*.yaml")), ids=lambda p: p.name)
@@ -91,11 +95,8 @@ def test_wrong_values_and_files_name_the_nearest(tmp_path: Path) -> None:
         assert done.stderr.startswith("error: ") and "usage:" not in done.stderr
 
 
-def test_help_teaches(tmp_path: Path) -> None:
-    for path in [*sorted((ROOT / "experiments").glob("*.py")), *sorted((ROOT / "data_prep").glob("*.py"))]:
-        done = run_script(tmp_path, str(path.relative_to(ROOT)), "--help")
-        assert done.returncode == 0, done.stderr
-        # An option whose explanation begins with its type has none.
-        assert not re.findall(
-            r"^  --[\w.]+(?: [\w.{},|\[\]]+)?(?: {2,}|\n +)\((?:type|required)", done.stdout, re.MULTILINE
-        )
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
+def test_every_option_has_a_help_text(path: Path) -> None:
+    parser = capture_parser(run, script(str(path.relative_to(ROOT))).main)
+    assert [action.dest for action in parser._actions if not action.help] == []
+    assert parser.format_help().startswith("usage: ")  # fails where a text holds what argparse takes for a placeholder

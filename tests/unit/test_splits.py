@@ -1,6 +1,6 @@
 from collections import Counter
 
-from metakd.data.splits import connected, limit, split
+from metakd.data.splits import group_numbers, limit_rows, split
 from tests.conftest import make_rows
 
 
@@ -10,19 +10,21 @@ def test_identical_texts_and_documents_stay_together() -> None:
         rows[i + 1]["text_a"] = rows[i]["text_a"].upper() + " "  # identical but for case and space
     documents = [str(i // 3) if i >= 300 else f"own-{i}" for i in range(400)]
     splits = split(rows, {"train": 0.7, "dev": 0.1, "test": 0.2}, seed=1, documents=documents)
-    place = {row["guid"]: name for name, found in splits.items() for row in found}
-    assert len(place) == 400
+    split_of = {row["guid"]: name for name, split_rows in splits.items() for row in split_rows}
+    assert len(split_of) == 400
     for i in range(0, 60, 2):
-        assert place[rows[i]["guid"]] == place[rows[i + 1]["guid"]]
+        assert split_of[rows[i]["guid"]] == split_of[rows[i + 1]["guid"]]
     for i in range(300, 399, 3):
-        assert len({place[rows[j]["guid"]] for j in (i, i + 1, i + 2)}) == 1
+        assert len({split_of[rows[j]["guid"]] for j in (i, i + 1, i + 2)}) == 1
 
 
 def test_chains_are_one_group() -> None:
     rows = make_rows(4)
     for row, text in zip(rows, ["a", "b", "b", "c"], strict=True):
         row["text_a"] = text
-    assert len(set(connected(rows, ["1", "1", "2", "2"]))) == 1  # 0-1 document, 1-2 text, 2-3 document
+    assert len(set(group_numbers(rows, ["1", "1", "2", "2"]))) == 1  # linked by document, text, document
+    assert len(set(group_numbers(rows, ["1", "1", "2", "3"]))) == 2
+    assert len(set(group_numbers(rows))) == 3
 
 
 def test_strata_keep_their_shares() -> None:
@@ -37,8 +39,8 @@ def test_strata_keep_their_shares() -> None:
     assert split(rows, {"train": 0.8, "dev": 0.1, "test": 0.1}, seed=3) != splits
 
 
-def test_limit_keeps_proportions() -> None:
-    kept = limit(make_rows(300), 31, seed=0)
+def test_limit_rows_keeps_proportions() -> None:
+    kept = limit_rows(make_rows(300), 31, seed=0)
     counts = Counter((r["domain"], r["label"]) for r in kept)
     assert Counter(r["domain"] for r in kept) == {"books": 31, "films": 31, "phones": 31}
     assert all(count in (15, 16) for count in counts.values())

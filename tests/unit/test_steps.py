@@ -1,18 +1,36 @@
 import json
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import metakd
+from metakd.config import StudentFromTeacher
 from metakd.errors import InputError
+from metakd.fingerprint import code_fingerprint
 from metakd.manifests import content_hash
 from metakd.steps import Step
 
+OTHER_SOURCE = "0123456789abcdef"
 
-def make(out: Path, text: str, config: dict | None = None, inputs: dict | None = None) -> bool:
+
+@pytest.fixture
+def run_other_code(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From its call on, steps are made by code with another source hash."""
+    other = {**code_fingerprint(), "source": OTHER_SOURCE}
+    return lambda: monkeypatch.setattr("metakd.steps.code_fingerprint", lambda: other)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def make(out: Path, text: str, settings: dict | None = None, inputs: dict | None = None, remake: bool = False) -> bool:
     """Run a step that writes `text`; returns whether it ran."""
-    step = Step(out, config or {}, inputs or {}, file=bool(out.suffix))
+    step = Step(out, settings or {}, inputs or {}, file=bool(out.suffix), remake=remake)
     if step.finished():
         return False
     with step.workspace() as place:
@@ -65,6 +83,9 @@ def test_foreign_or_half_written_outputs_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mine exists, but has no manifest\.json"):
         Step(out, {}, {})
     assert (out / "thesis.txt").read_text() == "precious"
+    (tmp_path / "results").mkdir()
+    with pytest.raises(InputError, match=r"results exists, but has no results\.manifest\.json"):
+        Step(tmp_path / "results", {}, {}, file=True)
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(InputError, match="not a folder that can be written to"):
@@ -75,11 +96,81 @@ def test_hash_follows_content(tmp_path: Path) -> None:
     out = tmp_path / "out"
     make(out, "a")
     first = content_hash(out)
-    (tmp_path / "copy").mkdir()
     make(out, "b", {"x": 2})
-    assert content_hash(out) != first
-    assert json.loads((out / "manifest.json").read_text())["versions"]["metakd"]
-    assert content_hash("bert-base-uncased") == "name:bert-base-uncased"
+    second = content_hash(out)
+    assert second != first
+    shutil.copytree(out, tmp_path / "copy", copy_function=shutil.copy)  # other times, so it is hashed anew
+    assert content_hash(tmp_path / "copy") == second
+
+
+def test_the_manifest_says_what_the_output_was_made_from(tmp_path: Path) -> None:
+    table, out = tmp_path / "table.tsv", tmp_path / "out"
+    table.write_bytes(b"abc")
+    settings = {"layers": (1, 3), "task": StudentFromTeacher([2]), "place": Path("a/b")}
+    with Step(out, settings, {"train": table}, {"seed": 1}).workspace():
+        pass
+    manifest = json.loads((out / "manifest.json").read_text())
+    student = {"layers": [2], "choose": "uniform", "of": "teacher"}
+    assert manifest["settings"] == {"layers": [1, 3], "task": student, "place": "a/b"}
+    # The digest of "abc" from FIPS 180-2, appendix B.1.
+    assert manifest["inputs"] == {"train": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    assert manifest["input_paths"] == {"train": str(table)}
+    assert manifest["code"] == code_fingerprint()
+    assert manifest["resolved"] == {"seed": 1}
+    assert manifest["versions"]["metakd"] == metakd.__version__
+
+
+def test_a_missing_input_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"input 'train': .*gone\.tsv: no such file or folder"):
+        Step(tmp_path / "out", {}, {"train": tmp_path / "gone.tsv"})
+
+
+@pytest.mark.parametrize("name", ["folder", "file.json"])
+def test_an_output_of_other_code_is_used_with_a_warning_or_made_anew(
+    tmp_path: Path, name: str, run_other_code: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / name
+    made_by = code_fingerprint()
+    make(out, "old")
+    assert Step(out, {}, {}, file=bool(out.suffix)).finished() and not warnings(caplog)
+    run_other_code()
+    assert not make(out, "new")
+    (message,) = warnings(caplog)
+    assert all(str(part) in message for part in (out, made_by["version"], made_by["source"], OTHER_SOURCE))
+    assert "--remake true" in message
+    caplog.clear()
+    assert make(out, "new", remake=True)
+    assert (out if out.is_file() else out / "text").read_text() == "new"
+    assert not make(out, "newer", remake=True)  # this code made it
+    assert not warnings(caplog)
+
+
+def test_a_killed_remake_goes_on(tmp_path: Path, run_other_code: Callable[[], None]) -> None:
+    out = tmp_path / "out"
+    make(out, "old")
+    run_other_code()
+    with pytest.raises(KeyboardInterrupt), Step(out, {}, {}, remake=True).workspace() as place:
+        (place / "begun").write_text("")
+        raise KeyboardInterrupt
+    assert (out / "text").read_text() == "old"
+    with Step(out, {}, {}, remake=True).workspace() as place:
+        assert (place / "begun").exists()
+
+
+def test_what_other_code_began_is_started_afresh(
+    tmp_path: Path, run_other_code: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    step = Step(tmp_path / "out", {}, {})
+    with pytest.raises(KeyboardInterrupt), step.workspace() as place:
+        (place / "begun").write_text("")
+        (step.scratch / "checkpoint").write_text("")
+        raise KeyboardInterrupt
+    run_other_code()
+    step = Step(tmp_path / "out", {}, {})
+    with step.workspace() as place:
+        assert not (place / "begun").exists() and not (step.scratch / "checkpoint").exists()
+    assert f"begun with other code, starting afresh: {place}" in caplog.messages
 
 
 @pytest.mark.parametrize("name", ["folder", "file.json"])

@@ -3,15 +3,15 @@ from pathlib import Path
 import pytest
 
 from metakd.data.labels import Labels
-from metakd.data.tables import TableError, load, names, read_rows, write_rows
+from metakd.data.tables import Row, TableError, label_and_domain_names, load_table, read_rows, write_rows
 
-NASTY = [
+DIFFICULT_TEXTS = [
     "tab\there", 'a "quoted" word', '"starts with a quote', "line\nbreak", "carriage\rreturn", "both\r\nof them",
     "emoji 🙂 and é", "next line \x85 and \u2028 separator", "nul \0 inside", "comma, semicolon;", "'", "#hash", "NA",
 ]  # fmt: skip
 
 
-def rows(texts: list[str]) -> list[dict]:
+def rows_of(texts: list[str]) -> list[Row]:
     return [
         {"guid": f"g{i}", "text_a": text, "text_b": text[::-1], "label": "yes", "domain": "d"}
         for i, text in enumerate(texts)
@@ -21,23 +21,23 @@ def rows(texts: list[str]) -> list[dict]:
 @pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_round_trip(tmp_path: Path, suffix: str, weighted: bool) -> None:
-    wanted = [{**row, "weight": 0.1 * i} if weighted else row for i, row in enumerate(rows(NASTY))]
+    rows = [{**row, "weight": 0.1 * i} if weighted else row for i, row in enumerate(rows_of(DIFFICULT_TEXTS))]
     path = tmp_path / f"t{suffix}"
-    assert write_rows(path, wanted) == len(NASTY)
-    assert list(read_rows(path)) == wanted
-    assert [{k: v for k, v in row.items() if k in wanted[0]} for row in load(path)] == wanted
+    assert write_rows(path, rows) == len(DIFFICULT_TEXTS)
+    assert list(read_rows(path)) == rows
+    assert list(load_table(path)) == rows
 
 
 def test_the_cache_follows_the_content(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    write_rows(path, rows(["one"]))
-    assert load(path)["text_a"][:] == ["one"]
-    write_rows(path, rows(["two"]))
-    assert load(path)["text_a"][:] == ["two"]
+    write_rows(path, rows_of(["one"]))
+    assert load_table(path)["text_a"][:] == ["one"]
+    write_rows(path, rows_of(["two"]))
+    assert load_table(path)["text_a"][:] == ["two"]
 
 
 HEADER = "guid\ttext_a\ttext_b\tlabel\tdomain\n"
-BAD = {
+BAD_TABLES = {
     "missing column": (
         "guid\ttext_a\tlabels\tdomain\na\tb\tc\td\n",
         ["'label'", "is missing", "did you mean 'labels'"],
@@ -53,19 +53,19 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("kind", BAD_TABLES)
 def test_errors_name_file_row_and_field(tmp_path: Path, kind: str) -> None:
-    text, parts = BAD[kind]
+    text, messages = BAD_TABLES[kind]
     path = tmp_path / "bad.tsv"
     path.write_text(text, "utf-8")
     for read in (
         lambda: list(read_rows(path, Labels(("yes", "no")), ["d"])),
-        lambda: load(path, Labels(("yes", "no")), ["d"]),
+        lambda: load_table(path, Labels(("yes", "no")), ["d"]),
     ):
         with pytest.raises(TableError) as error:
             read()
-        for part in ["bad.tsv", *parts]:
-            assert part in str(error.value)
+        for message in ["bad.tsv", *messages]:
+            assert message in str(error.value)
 
 
 def test_wrong_encoding_names_the_row(tmp_path: Path) -> None:
@@ -82,11 +82,16 @@ def test_json_lines_and_weights(tmp_path: Path) -> None:
     assert next(read_rows(path)) == {
         "guid": "1", "text_a": "x", "text_b": "", "label": "0", "domain": "d", "weight": 0.5
     }  # fmt: skip
-    for bad, part in [("{", "row 2: is not JSON"), ("[]", "row 2: is not a JSON object"),
-                      (good.replace("0.5", '"NaN"').replace("1,", "2,"), "'NaN' is not a number"),
-                      (good.replace("1,", "2,").replace(', "weight": 0.5', ""), "field 'weight'")]:  # fmt: skip
+    second = good.replace("1,", "2,")
+    for bad, message in (
+        ("{", "row 2: is not JSON"),
+        ("[]", "row 2: is not a JSON object"),
+        (second.replace("0.5", '"NaN"'), "row 2, field 'weight': 'NaN' is not a number"),
+        (second.replace("0.5", "-0.5"), "row 2, field 'weight': -0.5 is not a number from 0 up"),
+        (second.replace(', "weight": 0.5', ""), "row 2, field 'weight': nan is not a number"),
+    ):
         path.write_text(good + bad.strip() + "\n\n")
-        with pytest.raises(TableError, match=part):
+        with pytest.raises(TableError, match=message):
             list(read_rows(path))
 
 
@@ -98,7 +103,7 @@ def test_a_weight_that_only_later_rows_have_is_refused(tmp_path: Path) -> None:
         list(read_rows(path))
 
 
-def test_names_and_byte_order_mark(tmp_path: Path) -> None:
+def test_label_and_domain_names_without_the_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"\xef\xbb\xbfguid,text_a,label,domain\n1,x,b,e\n2,y,a,d\n")
-    assert names(path) == (["a", "b"], ["d", "e"])
+    assert label_and_domain_names(path) == (["a", "b"], ["d", "e"])

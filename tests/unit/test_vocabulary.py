@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models
 from metakd.data.labels import Labels
 from metakd.errors import InputError
 from metakd.models.classifier import load_classifier
-from metakd.models.folders import ModelInfo, save_model
-from metakd.models.vocabulary import kept_words, trim_tokenizer
+from metakd.models.model_io import ModelInfo, load_info, save_model
+from metakd.models.vocabulary import ids_to_keep, trim_tokenizer
 from tests.conftest import run_script
 
 LETTERS = [*"abdefglnoprtu", *(f"##{letter}" for letter in "abdefglnoprtu")]
@@ -24,66 +24,63 @@ def bert_tokenizer() -> transformers.PreTrainedTokenizerBase:
     return transformers.BertTokenizer(vocab={word: i for i, word in enumerate(VOCABULARY)})
 
 
-def test_texts_of_the_kept_words_are_the_same_tokens_and_others_are_spelled() -> None:
-    whole = bert_tokenizer()
-    used = np.unique(np.concatenate([whole(text)["input_ids"] for text in ("good bad", "badly")]))
-    kept = kept_words(whole, used)
-    assert sorted(set(VOCABULARY) - {VOCABULARY[i] for i in kept}) == ["aaa", "bbb", "ccc", "great"]
-    trimmed = trim_tokenizer(whole, kept)
-    assert len(trimmed) == len(kept)
+def test_used_tokens_stay_and_other_words_are_spelled() -> None:
+    tokenizer = bert_tokenizer()
+    used = np.unique(np.concatenate([tokenizer(text)["input_ids"] for text in ("good bad", "badly")]))
+    ids = ids_to_keep(tokenizer, used)
+    assert sorted(set(VOCABULARY) - {VOCABULARY[i] for i in ids}) == ["aaa", "bbb", "ccc", "great"]
+    trimmed = trim_tokenizer(tokenizer, ids)
+    assert len(trimmed) == len(ids)
     for texts in (("Good, badly?",), ("bad", "good good")):
-        one, other = whole(*texts), trimmed(*texts)
-        assert trimmed.convert_ids_to_tokens(other["input_ids"]) == whole.convert_ids_to_tokens(one["input_ids"])
-        assert other["token_type_ids"] == one["token_type_ids"]
-        assert [int(kept[i]) for i in other["input_ids"]] == one["input_ids"]
+        before, after = tokenizer(*texts), trimmed(*texts)
+        assert trimmed.convert_ids_to_tokens(after["input_ids"]) == tokenizer.convert_ids_to_tokens(before["input_ids"])
+        assert after["token_type_ids"] == before["token_type_ids"]
+        assert [int(ids[i]) for i in after["input_ids"]] == before["input_ids"]
     assert trimmed.tokenize("great") == ["g", "##r", "##e", "##a", "##t"]
     assert (trimmed.pad_token, trimmed.pad_token_id) == ("[PAD]", 0)
 
 
-def test_special_tokens_of_several_post_processors_are_numbered_anew() -> None:
-    whole = bert_tokenizer()
-    state = json.loads(whole.backend_tokenizer.to_str())
+def test_special_tokens_of_several_post_processors_get_new_ids() -> None:
+    tokenizer = bert_tokenizer()
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
     state["post_processor"] = {"type": "Sequence", "processors": [state["post_processor"]]}
-    several = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(state)), **whole.special_tokens_map
+    sequence = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), **tokenizer.special_tokens_map
     )
-    kept = kept_words(several, np.array(whole("good")["input_ids"]))
-    trimmed = trim_tokenizer(several, kept)
-    assert [int(kept[i]) for i in trimmed("good")["input_ids"]] == whole("good")["input_ids"]
+    ids = ids_to_keep(sequence, np.array(tokenizer("good")["input_ids"]))
+    trimmed = trim_tokenizer(sequence, ids)
+    assert [int(ids[i]) for i in trimmed("good")["input_ids"]] == tokenizer("good")["input_ids"]
 
 
 def test_a_vocabulary_of_merges_is_refused() -> None:
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
     with pytest.raises(InputError, match="BPE"):
-        kept_words(tokenizer, np.array([0]))
+        ids_to_keep(tokenizer, np.array([0]))
 
 
-def test_script_leaves_a_plain_classifier_that_predicts_the_same(
-    tmp_path: Path, tables: dict[str, Path], encoder: Callable[..., Path]
-) -> None:
+def test_script_writes_a_plain_classifier_that_predicts_the_same(tmp_path: Path, tables: dict[str, Path]) -> None:
     labels, source, out = Labels(("negative", "positive")), tmp_path / "source", tmp_path / "out"
     torch.manual_seed(1)
-    tokenizer = bert_tokenizer()
     config = transformers.BertConfig(
         vocab_size=len(VOCABULARY), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
         pad_token_id=0, max_position_embeddings=66, initializer_range=0.3,
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(source)
-    model = load_classifier(str(source), labels)
-    save_model(source, model, tokenizer, ModelInfo(["books"], 32), {})
-    done = run_script(
-        tmp_path, "experiments/trim_vocabulary.py", "--model", source, "--table", tables["train"], "--out", out
-    )
+    info = ModelInfo(["books"], 32, starts_from="random weights", notes=["a note"])
+    save_model(source, load_classifier(str(source), labels), bert_tokenizer(), info, {})
+
+    def trim() -> subprocess.CompletedProcess[str]:
+        arguments = ("--model", source, "--table", tables["train"], "--out", out)
+        return run_script(tmp_path, "experiments/trim_vocabulary.py", *arguments)
+
+    done = trim()
     assert done.returncode == 0, done.stderr
     assert f"{len(VOCABULARY)} -> " in done.stdout
-    kept = json.loads((out / "config.json").read_text())["vocab_size"]
-    assert kept < len(VOCABULARY)
-    by = [transformers.pipeline("text-classification", model=str(folder)) for folder in (source, out)]
-    assert by[1].model.num_parameters() == by[0].model.num_parameters() - (len(VOCABULARY) - kept) * 16
+    tokens = json.loads((out / "config.json").read_text())["vocab_size"]
+    assert tokens < len(VOCABULARY) and load_info(out) == info
+    before, after = (transformers.pipeline("text-classification", model=str(folder)) for folder in (source, out))
+    assert after.model.num_parameters() == before.model.num_parameters() - (len(VOCABULARY) - tokens) * 16
     for text in ("the good book", "a bad plot", "awful"):
-        one, other = (pipe(text)[0] for pipe in by)
+        one, other = before(text)[0], after(text)[0]
         assert one["label"] == other["label"] and other["score"] == pytest.approx(one["score"], abs=1e-5)
-    again = run_script(
-        tmp_path, "experiments/trim_vocabulary.py", "--model", source, "--table", tables["train"], "--out", out
-    )
-    assert "finished before" in again.stderr
+    assert "finished before" in trim().stderr

@@ -9,14 +9,14 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from metakd.errors import InputError
 from metakd.models.classifier import is_classifier
-from metakd.models.small import (
+from metakd.models.cnn_lstm import (
     BiLSTMConfig,
     BiLSTMForSequenceClassification,
     TextCNNConfig,
     TextCNNForSequenceClassification,
-    copy_words,
+    copy_word_embeddings,
 )
-from metakd.models.views import Need, view
+from metakd.models.views import ViewRequest, compute_views
 from tests.conftest import make_tokenizer, tiny_config
 
 LABELS = {"id2label": {0: "bad", 1: "good", 2: "so-so"}, "label2id": {"bad": 0, "good": 1, "so-so": 2}}
@@ -40,7 +40,7 @@ BOTH = pytest.mark.parametrize("make", [text_cnn, bilstm])
 
 
 def rows(lengths: tuple[int, ...], size: int) -> tuple[Tensor, Tensor]:
-    """Random ids, beyond the rows' ends too, and their mask."""
+    """Random ids [B, size], at padding too, and the attention mask."""
     generator = torch.Generator().manual_seed(5)
     mask = (torch.arange(size) < torch.tensor(lengths).unsqueeze(1)).long()
     return torch.randint(1, 25, (len(lengths), size), generator=generator), mask
@@ -51,17 +51,17 @@ def test_padding_never_counts(make: Callable[[], PreTrainedModel]) -> None:
     model, lengths = make(), (1, 9, 2, 4, 6)
     ids, mask = rows(lengths, 40)
     for size in (9, 12, 40):
-        found = model(ids[:, :size], mask[:, :size], output_hidden_states=True)
+        padded = model(ids[:, :size], mask[:, :size], output_hidden_states=True)
         for i, length in enumerate(lengths):
             alone = model(ids[i : i + 1, :length], output_hidden_states=True)
-            torch.testing.assert_close(found.logits[i], alone.logits[0], rtol=0, atol=1e-6)
-            for states, wanted in zip(found.hidden_states, alone.hidden_states, strict=True):
-                torch.testing.assert_close(states[i, :length], wanted[0], rtol=0, atol=1e-6)
+            torch.testing.assert_close(padded.logits[i], alone.logits[0], rtol=0, atol=1e-6)
+            for states, states_alone in zip(padded.hidden_states, alone.hidden_states, strict=True):
+                torch.testing.assert_close(states[i, :length], states_alone[0], rtol=0, atol=1e-6)
                 assert not states[i, length:].any()
 
 
 @BOTH
-def test_without_a_mask_the_padding_token_tells(make: Callable[[], PreTrainedModel]) -> None:
+def test_without_a_mask_the_padding_token_marks_padding(make: Callable[[], PreTrainedModel]) -> None:
     model = make()
     ids, mask = rows((3, 7), 9)
     torch.testing.assert_close(model(ids * mask).logits, model(ids, mask).logits, rtol=0, atol=1e-6)
@@ -78,9 +78,9 @@ def test_a_row_without_tokens_has_finite_logits(make: Callable[[], PreTrainedMod
 def test_text_cnn_by_loops() -> None:
     model = text_cnn()
     ids, mask = rows((7,), 9)
-    found = model(ids, mask, output_hidden_states=True)
+    output = model(ids, mask, output_hidden_states=True)
     words, weights = model.words.weight[ids[0, :7]].tolist(), model.state_dict()
-    features, states = [], found.hidden_states[1][0].tolist()
+    features, states = [], output.hidden_states[1][0].tolist()
     for number, width in enumerate((1, 3, 4, 5)):
         kernel = weights[f"convolutions.{number}.weight"].tolist()  # [filter][embedding][place in the window]
         bias = weights[f"convolutions.{number}.bias"].tolist()
@@ -95,28 +95,27 @@ def test_text_cnn_by_loops() -> None:
                 assert states[centre][6 * number + feature] == pytest.approx(max(value, 0.0), abs=1e-6)
                 largest = max(largest, value)
             features.append(largest)
-    wanted = weights["classifier.weight"] @ torch.tensor(features) + weights["classifier.bias"]
-    torch.testing.assert_close(found.logits[0], wanted, rtol=1e-5, atol=1e-6)
+    expected = weights["classifier.weight"] @ torch.tensor(features) + weights["classifier.bias"]
+    torch.testing.assert_close(output.logits[0], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_bilstm_is_torchs_lstm_on_the_row_alone() -> None:
+def test_bilstm_equals_torch_lstm_on_each_row() -> None:
     model = bilstm()
     ids, mask = rows((9, 5, 2), 12)
-    whole = nn.LSTM(8, 6, num_layers=2, bidirectional=True)
+    lstm = nn.LSTM(8, 6, num_layers=2, bidirectional=True)
     weights = {
         name.replace("_l0", f"_l{layer}"): value
         for layer in (0, 1)
         for name, value in model.layers[layer].state_dict().items()
     }
-    whole.load_state_dict(weights)
-    found = model(ids, mask, output_hidden_states=True)
+    lstm.load_state_dict(weights)
+    output = model(ids, mask, output_hidden_states=True)
     for i, length in enumerate((9, 5, 2)):
-        states, (last, _) = whole(model.words(ids[i, :length]))
-        torch.testing.assert_close(found.hidden_states[2][i, :length], states, rtol=1e-5, atol=1e-6)
-        torch.testing.assert_close(states[-1, :6], last[2])
+        states, _ = lstm(model.words(ids[i, :length]))
+        torch.testing.assert_close(output.hidden_states[2][i, :length], states, rtol=1e-5, atol=1e-6)
         row = torch.cat([states[-1, :6], states[0, 6:]])  # the backward direction ends at the first token
-        wanted = model.classifier(model.dense(row).clamp(min=0))
-        torch.testing.assert_close(found.logits[i], wanted, rtol=1e-5, atol=1e-6)
+        expected = model.classifier(model.dense(row).clamp(min=0))
+        torch.testing.assert_close(output.logits[i], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_bilstm_drops_out_between_layers() -> None:
@@ -133,35 +132,35 @@ def test_bilstm_refuses_padding_on_the_left() -> None:
 
 
 @BOTH
-def test_saved_and_loaded_is_the_same_model(make: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
+def test_a_loaded_model_equals_the_saved_one(make: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
     model = make()
     model.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").is_file()
-    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert type(again) is type(model) and not again.training
-    assert is_classifier(again.config)
-    assert (again.config.id2label, again.config.label2id) == (LABELS["id2label"], LABELS["label2id"])
-    assert again.config.hidden_size == model.config.hidden_size
-    assert again.config.num_hidden_layers == model.config.num_hidden_layers
-    assert not hasattr(again.config, "num_attention_heads")
-    assert again.state_dict().keys() == model.state_dict().keys()
-    for name, value in again.state_dict().items():
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert type(loaded) is type(model) and not loaded.training
+    assert is_classifier(loaded.config)
+    assert (loaded.config.id2label, loaded.config.label2id) == (LABELS["id2label"], LABELS["label2id"])
+    assert loaded.config.hidden_size == model.config.hidden_size
+    assert loaded.config.num_hidden_layers == model.config.num_hidden_layers
+    assert not hasattr(loaded.config, "num_attention_heads")
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, value in loaded.state_dict().items():
         torch.testing.assert_close(value, model.state_dict()[name], rtol=0, atol=0)
     ids, mask = rows((3, 7), 9)
-    assert torch.equal(again(ids, mask).logits, model(ids, mask).logits)
+    assert torch.equal(loaded(ids, mask).logits, model(ids, mask).logits)
 
 
 @BOTH
 def test_every_weight_is_initialised(make: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
     model = make()
     missing = {"classifier.weight", "convolutions.1.bias", "layers.1.bias_hh_l0"} & model.state_dict().keys()
-    left = {name: value for name, value in model.state_dict().items() if name not in missing}
-    model.save_pretrained(tmp_path, state_dict=left)
-    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    for made in (model, again):  # also what a folder lacks
-        for value in made.parameters():
+    saved = {name: value for name, value in model.state_dict().items() if name not in missing}
+    model.save_pretrained(tmp_path, state_dict=saved)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    for network in (model, loaded):  # loading initialises the weights that the folder lacks
+        for value in network.parameters():
             assert value.abs().max() <= 1 and value.std() > 0.03
-    for name, value in again.state_dict().items():  # and nothing else
+    for name, value in loaded.state_dict().items():  # and keeps all others
         assert torch.equal(value, model.state_dict()[name]) == (name not in missing)
 
 
@@ -174,9 +173,9 @@ def test_pipeline(make: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
     texts = ["good", "the film was very dull and the plot poor", "lovely"]
     for text, one, batched in zip(texts, classify(texts), classify(texts, batch_size=3), strict=True):
         scores = model(**tokenizer(text, return_tensors="pt")).logits[0].softmax(0).tolist()
-        wanted = dict(zip(["bad", "good", "so-so"], scores, strict=True))
-        for found in (one, batched):
-            assert {entry["label"]: entry["score"] for entry in found} == pytest.approx(wanted, abs=1e-6)
+        expected = dict(zip(["bad", "good", "so-so"], scores, strict=True))
+        for entries in (one, batched):
+            assert {entry["label"]: entry["score"] for entry in entries} == pytest.approx(expected, abs=1e-6)
 
 
 @BOTH
@@ -185,20 +184,20 @@ def test_views_by_layer(make: Callable[[], PreTrainedModel]) -> None:
     ids, mask = rows((3, 7), 9)
     batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
     layers = range(model.config.num_hidden_layers + 1)
-    found = view(model, batch, Need(hidden=frozenset(layers)))
+    views = compute_views(model, batch, ViewRequest(hidden=frozenset(layers)))
     widths = [8] + [model.config.hidden_size] * model.config.num_hidden_layers
-    assert [found.hidden[layer].shape for layer in layers] == [(2, 9, width) for width in widths]
-    torch.testing.assert_close(found.hidden[0][1, :7], model.get_input_embeddings()(ids[1, :7]))
-    assert found.logits.shape == (2, 3) and not found.attention
+    assert [views.hidden[layer].shape for layer in layers] == [(2, 9, width) for width in widths]
+    torch.testing.assert_close(views.hidden[0][1, :7], model.get_input_embeddings()(ids[1, :7]))
+    assert views.logits.shape == (2, 3) and not views.scores
     assert model(ids, mask).hidden_states is None
 
 
-def test_text_cnn_pools_the_states_it_shows() -> None:
+def test_text_cnn_pools_its_hidden_states() -> None:
     model = text_cnn()
     ids, mask = rows((3, 7), 9)
-    found = model(ids, mask, output_hidden_states=True)
-    pooled = found.hidden_states[1].masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).max(1).values
-    torch.testing.assert_close(found.logits, model.classifier(pooled), rtol=1e-5, atol=1e-6)
+    output = model(ids, mask, output_hidden_states=True)
+    pooled = output.hidden_states[1].masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).max(1).values
+    torch.testing.assert_close(output.logits, model.classifier(pooled), rtol=1e-5, atol=1e-6)
 
 
 @BOTH
@@ -213,24 +212,24 @@ def test_gradients_reach_every_parameter_and_no_padding(make: Callable[[], PreTr
 
 
 @BOTH
-def test_two_passes_are_equal(make: Callable[[float], PreTrainedModel]) -> None:
+def test_two_passes_with_one_seed_are_equal(make: Callable[[float], PreTrainedModel]) -> None:
     model = make(0.5)
     ids, mask = rows((3, 7, 1), 9)
     assert torch.equal(model(ids, mask).logits, model(ids, mask).logits)
     model.train()
-    found = []
+    passes = []
     for _ in range(2):
         torch.manual_seed(4)
         model.zero_grad()
         logits = model(ids, mask).logits
         logits.sum().backward()
-        found.append((logits, model.words.weight.grad.clone()))
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
-    assert not torch.equal(found[0][0], model(ids, mask).logits)  # dropout goes on
+        passes.append((logits, model.words.weight.grad.clone()))
+    assert all(torch.equal(one, other) for one, other in zip(*passes, strict=True))
+    assert not torch.equal(passes[0][0], model(ids, mask).logits)  # another seed draws other dropout masks
 
 
 @BOTH
-def test_what_the_call_returns(make: Callable[[], PreTrainedModel]) -> None:
+def test_tuples_on_request_and_no_loss(make: Callable[[], PreTrainedModel]) -> None:
     model = make()
     ids, mask = rows((3, 7), 9)
     as_tuple = model(ids, mask, return_dict=False)
@@ -240,11 +239,11 @@ def test_what_the_call_returns(make: Callable[[], PreTrainedModel]) -> None:
 
 
 @BOTH
-def test_words_of_a_teacher(make: Callable[[], PreTrainedModel]) -> None:
+def test_word_embeddings_are_copied_from_a_teacher(make: Callable[[], PreTrainedModel]) -> None:
     model = make()
     words = AutoModelForSequenceClassification.from_config(tiny_config(width=8)).get_input_embeddings().weight
-    copy_words(model, words)
+    copy_word_embeddings(model, words)
     assert torch.equal(model.get_input_embeddings().weight, words) and model.words.weight.requires_grad
     wide = AutoModelForSequenceClassification.from_config(tiny_config(width=16)).get_input_embeddings().weight
     with pytest.raises(InputError, match=r"shape \[25, 16\] .* shape \[25, 8\]"):
-        copy_words(model, wide)
+        copy_word_embeddings(model, wide)

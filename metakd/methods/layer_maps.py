@@ -10,7 +10,7 @@ LayerMap = Literal["uniform", "last", "skip", "final"] | list[list[int]]
 Pairs = list[tuple[int, int]]
 
 
-def step_between(teacher_layers: int, student_layers: int) -> int:
+def layer_ratio(teacher_layers: int, student_layers: int) -> int:
     """Teacher layers per student layer.
 
     Raises:
@@ -32,12 +32,12 @@ def uniform(teacher_layers: int, student_layers: int, first: int) -> Pairs:
     Args:
         first: 0 with the embedding layer, 1 without.
     """
-    step = step_between(teacher_layers, student_layers)
+    step = layer_ratio(teacher_layers, student_layers)
     return [(j * step, j) for j in range(first, student_layers + 1)]
 
 
 def skip(teacher_layers: int, student_layers: int) -> Pairs:
-    """PKD-Skip: the uniform map without the last layer, which the logits see to (Patient KD, section 3.2)."""
+    """PKD-Skip: the uniform map without the last layer, which the logits already train (Patient KD, section 3.2)."""
     return uniform(teacher_layers, student_layers, first=1)[:-1]
 
 
@@ -50,7 +50,7 @@ def resolve(layers: LayerMap, teacher_layers: int, student_layers: int, first: i
     """The (teacher, student) pairs of a term, counted from 1.
 
     Args:
-        first: the lowest layer that may be named: 0 where the embedding layer's output will do.
+        first: the lowest layer that may be named: 0 if the embedding layer counts.
 
     Raises:
         InputError: a layer that does not exist, or a map that leaves none.

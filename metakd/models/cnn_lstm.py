@@ -1,8 +1,8 @@
-"""Students that are no transformers: a convolutional and a recurrent classifier on the teacher's tokenizer.
+"""Students without a transformer: a convolutional and a recurrent classifier on the teacher's tokenizer.
 
-Both are plain Hugging Face models. Importing this module registers them, so that afterwards
-`AutoModelForSequenceClassification.from_pretrained(FOLDER)` and `transformers.pipeline("text-classification")` know
-them. What stands at padding never counts: a row's logits are those that it has alone.
+Both are plain Hugging Face models. Importing this module registers them, so that
+`AutoModelForSequenceClassification.from_pretrained(FOLDER)` and `transformers.pipeline("text-classification")` can
+load them. Padding never counts: the logits of a row do not depend on the other rows of its batch.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from metakd.errors import InputError
 
-WORD_RANGE = 0.25  # fresh word embeddings are uniform in it, as in Kim's code
+WORD_RANGE = 0.25  # fresh word embeddings are uniform in [-0.25, 0.25], as in Kim's code
 
 
 class TextCNNConfig(PreTrainedConfig):
     """Sizes of a TextCNN.
 
     Args:
-        vocab_size: word embeddings; as many as the tokenizer has ids.
-        embedding_size: E.
-        filters: feature maps of each width.
-        widths: tokens that a filter sees.
-        dropout: of the pooled features.
-        pad_token_id: tells padding where a caller gives no attention mask; None takes every token for one that counts.
+        vocab_size: number of word embeddings; at least the number of the tokenizer's ids.
+        embedding_size: width E of a word embedding.
+        filters: number of filters of each width.
+        widths: numbers of tokens that a filter spans.
+        dropout: dropout probability of the pooled features.
+        pad_token_id: marks padding if a call has no attention mask; None if no token is padding.
     """
 
     model_type = "metakd_text_cnn"
@@ -43,7 +43,7 @@ class TextCNNConfig(PreTrainedConfig):
 
     @property
     def hidden_size(self) -> int:
-        """Width of the states: the feature maps of all widths side by side."""
+        """Width of the hidden states: the filters of all widths, concatenated."""
         return self.filters * len(self.widths)
 
     @property
@@ -55,12 +55,12 @@ class BiLSTMConfig(PreTrainedConfig):
     """Sizes of a BiLSTM.
 
     Args:
-        vocab_size: word embeddings; as many as the tokenizer has ids.
-        embedding_size: E.
-        lstm_size: cells of each direction.
-        num_hidden_layers: LSTM layers; the paper has one.
-        dropout: between the layers, and before the last linear layer.
-        pad_token_id: tells padding where a caller gives no attention mask; None takes every token for one that counts.
+        vocab_size: number of word embeddings; at least the number of the tokenizer's ids.
+        embedding_size: width E of a word embedding.
+        lstm_size: width of each direction.
+        num_hidden_layers: number of LSTM layers; the paper has one.
+        dropout: dropout probability between the layers and before the last linear layer.
+        pad_token_id: marks padding if a call has no attention mask; None if no token is padding.
     """
 
     model_type = "metakd_bilstm"
@@ -74,12 +74,12 @@ class BiLSTMConfig(PreTrainedConfig):
 
     @property
     def hidden_size(self) -> int:
-        """Width of the states: both directions side by side."""
+        """Width of the hidden states: both directions, concatenated."""
         return 2 * self.lstm_size
 
 
 class SmallClassifier(PreTrainedModel):
-    """What the two share: words in, dropout and a linear layer out. A subclass defines `encode`."""
+    """Common parts of both classifiers: word embeddings, dropout, a linear layer. A subclass defines `encode`."""
 
     _input_embed_layer = "words"
 
@@ -90,14 +90,11 @@ class SmallClassifier(PreTrainedModel):
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
 
     def encode(self, embedded: Tensor, mask: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Token states and the row's features.
+        """Hidden states of each layer [B, L, hidden_size], zero at padding, and row features [B, hidden_size].
 
         Args:
             embedded: [B, L, E], zero at padding.
-            mask: [B, L], true where there is a token.
-
-        Returns:
-            [B, L, hidden_size] of each layer, zero at padding; features [B, hidden_size].
+            mask: [B, L], true at tokens, false at padding.
         """
         raise NotImplementedError
 
@@ -110,15 +107,18 @@ class SmallClassifier(PreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> SequenceClassifierOutput | tuple:
-        """Logits [B, C] and, if asked for, the embeddings [B, L, E] followed by each layer's [B, L, hidden_size].
+        """Logits [B, C]; with `output_hidden_states` also embeddings [B, L, E] and each layer's [B, L, hidden_size].
 
         Args:
             input_ids, attention_mask: [B, L].
-            token_type_ids: taken and not read; a pair's texts are told apart by the separator between them.
-            labels: refused; losses are computed outside.
+            token_type_ids: not used; the separator token already divides the two texts of a pair.
+            labels: must be None.
+
+        Raises:
+            ValueError: there are labels; this model computes no loss.
         """
         if labels is not None:
-            raise ValueError(f"{type(self).__name__} computes no loss; take its logits")
+            raise ValueError(f"{type(self).__name__} computes no loss; compute it from the logits")
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         mask = self._mask(input_ids, attention_mask)
@@ -133,7 +133,7 @@ class SmallClassifier(PreTrainedModel):
         return output.to_tuple() if as_tuple else output
 
     def _mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """[B, L], true where there is a token."""
+        """[B, L], true at tokens, false at padding."""
         if attention_mask is not None:
             return attention_mask.bool()
         if self.config.pad_token_id is None:
@@ -142,7 +142,7 @@ class SmallClassifier(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Words as in Kim's code, else what torch does: uniform, as wide as the fan-in (the LSTM's size) allows."""
+        """Word embeddings as in Kim's code; other weights as torch initialises them."""
         if isinstance(module, nn.Embedding):
             init.uniform_(module.weight, -WORD_RANGE, WORD_RANGE)
         elif isinstance(module, (nn.Conv1d, nn.Linear, nn.LSTM)):
@@ -150,10 +150,10 @@ class SmallClassifier(PreTrainedModel):
 
 
 class TextCNNForSequenceClassification(SmallClassifier):
-    """Convolutions over words, the maximum over time, dropout, a linear layer (Kim 2014, arXiv 1408.5882, section 2).
+    """Convolutions over words, maximum over time, dropout, a linear layer (Kim 2014, arXiv 1408.5882, section 2).
 
-    A window is centred on its token (an even width reaches one token further to the right) and the row is padded with
-    zeros around it. So there are as many windows as tokens, however short the row: every token has a state.
+    Each token has one window of every width, so each token has a hidden state, however short the row is. The window is
+    centred on the token; an even width reaches one token further to the right. Zeros surround the row.
     """
 
     config_class = TextCNNConfig
@@ -166,20 +166,20 @@ class TextCNNForSequenceClassification(SmallClassifier):
         self.post_init()
 
     def encode(self, embedded: Tensor, mask: Tensor) -> tuple[list[Tensor], Tensor]:
-        columns = embedded.transpose(1, 2)
+        channels = embedded.transpose(1, 2)  # [B, E, L]
         maps = [
-            convolution(F.pad(columns, ((width - 1) // 2, width // 2)))
+            convolution(F.pad(channels, ((width - 1) // 2, width // 2)))
             for convolution, width in zip(self.convolutions, self.config.widths, strict=True)
         ]
         states = F.relu(torch.cat(maps, dim=1)).transpose(1, 2)
-        states = states * mask.unsqueeze(-1).to(states.dtype)  # after a ReLU, a zero changes no maximum
+        states = states * mask.unsqueeze(-1).to(states.dtype)  # zeros do not change a maximum after ReLU
         return [states], states.amax(1)
 
 
 class BiLSTMForSequenceClassification(SmallClassifier):
-    """Last states of both directions, a ReLU layer, a linear layer (Tang et al. 2019, arXiv 1903.12136, section 3.2).
+    """Final states of both directions, a ReLU layer, a linear layer (Tang et al. 2019, arXiv 1903.12136, section 3.2).
 
-    The backward direction's last state is the one at the first token. Rows are padded on the right.
+    The backward direction ends at the first token. Rows must be padded on the right.
     """
 
     config_class = BiLSTMConfig
@@ -187,7 +187,7 @@ class BiLSTMForSequenceClassification(SmallClassifier):
     def __init__(self, config: BiLSTMConfig) -> None:
         super().__init__(config)
         sizes = [config.embedding_size] + [config.hidden_size] * (config.num_hidden_layers - 1)
-        # One module a layer, since torch gives no states of the layers below the last one.
+        # One module per layer: a torch LSTM of several layers returns the states of the last one only.
         self.layers = nn.ModuleList(
             nn.LSTM(size, config.lstm_size, batch_first=True, bidirectional=True) for size in sizes
         )
@@ -195,24 +195,21 @@ class BiLSTMForSequenceClassification(SmallClassifier):
         self.post_init()
 
     def encode(self, embedded: Tensor, mask: Tensor) -> tuple[list[Tensor], Tensor]:
-        mask = mask.cpu()  # packing takes lengths from there
+        mask = mask.cpu()  # pack_padded_sequence wants lengths on the CPU
         if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
-            raise InputError('a BiLSTM reads rows padded on the right; set the tokenizer\'s padding_side to "right"')
-        lengths = mask.sum(1).clamp(min=1)  # a row without tokens is read as one zero vector
+            raise InputError('a BiLSTM needs rows padded on the right; set the tokenizer\'s padding_side to "right"')
+        lengths = mask.sum(1).clamp(min=1)  # a row without tokens counts as one zero vector
         states: list[Tensor] = []
         for layer in self.layers:
             below = self.dropout(states[-1]) if states else embedded
             packed = pack_padded_sequence(below, lengths, batch_first=True, enforce_sorted=False)
-            found, (last, _) = layer(packed)
-            states.append(pad_packed_sequence(found, batch_first=True, total_length=embedded.shape[1])[0])
-        return states, F.relu(self.dense(torch.cat([last[0], last[1]], dim=-1)))
+            packed_states, (final, _) = layer(packed)
+            states.append(pad_packed_sequence(packed_states, batch_first=True, total_length=embedded.shape[1])[0])
+        return states, F.relu(self.dense(torch.cat([final[0], final[1]], dim=-1)))
 
 
-def copy_words(model: PreTrainedModel, words: Tensor) -> None:
-    """Start the model's word embeddings from those of another on the same tokenizer.
-
-    Args:
-        words: [V, E].
+def copy_word_embeddings(model: PreTrainedModel, words: Tensor) -> None:
+    """Copy the word embeddings [V, E] of another model with the same tokenizer into this model.
 
     Raises:
         InputError: the shapes differ.
@@ -220,8 +217,8 @@ def copy_words(model: PreTrainedModel, words: Tensor) -> None:
     weight = model.get_input_embeddings().weight
     if weight.shape != words.shape:
         raise InputError(
-            f"word embeddings of shape {list(words.shape)} cannot start those of {type(model).__name__}, which have "
-            f"shape {list(weight.shape)}; make vocab_size and embedding_size agree"
+            f"word embeddings of shape {list(words.shape)} do not fit {type(model).__name__}, which has shape "
+            f"{list(weight.shape)}; make vocab_size and embedding_size agree"
         )
     with torch.no_grad():
         weight.copy_(words)

@@ -1,14 +1,16 @@
-"""What a trained model leaves in its folder: a plain Hugging Face classifier, and beside it what trained with it.
+"""Save and load model folders: a plain Hugging Face classifier, and files of ours beside it.
 
-`transformers.pipeline("text-classification", model=FOLDER)` needs nothing of ours. `metakd.json` says what the
-model was trained for; other modules (domain head, projections) lie beside it as NAME.safetensors.
+`transformers.pipeline("text-classification", model=FOLDER)` needs nothing of ours. `metakd.json` says how the model was
+trained; auxiliary modules (domain head, projections) are saved as NAME.safetensors.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -23,39 +25,48 @@ INFO = "metakd.json"
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model was trained for.
+    """How a model was trained.
 
     Args:
         domains: domain names, in the order of the domain head's numbers.
-        max_length: tokens its rows were cut to.
+        max_length: tokens that its rows were cut to.
+        recipe: of a teacher: the method file's `teacher` and, if they were used, its `prototypes`.
+        starts_from: of a student: the weights that it started from.
+        notes: what a reader of its results must know.
     """
 
     domains: list[str]
     max_length: int
+    recipe: dict[str, Any] = field(default_factory=dict)
+    starts_from: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def save_model(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, info: ModelInfo,
-    beside: dict[str, nn.Module | None],
-) -> None:  # fmt: skip
-    """Write the model, its tokenizer and the modules that were trained beside it."""
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    info: ModelInfo,
+    auxiliary_modules: Mapping[str, nn.Module | None],
+) -> None:
+    """Write a model, its tokenizer and the modules that were trained with it."""
     tokenizer.model_max_length = info.max_length  # so that `truncation=True` cuts where training did
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    for name, module in beside.items():
+    for name, module in auxiliary_modules.items():
         if module is not None and any(True for _ in module.parameters()):
             save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / f"{name}.safetensors")
     write_json(folder / INFO, asdict(info))
 
 
 def load_info(folder: str | Path) -> ModelInfo | None:
-    """What `save_model` noted; None for a model that is not ours."""
+    """How a model of ours was trained; None for any other model."""
     path = Path(folder) / INFO
     return ModelInfo(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
 
 
 def load_domain_head(folder: str | Path, width: int) -> tuple[DomainHead, list[str]] | None:
-    """The domain head saved beside a model, and its domains; None if it was trained without."""
+    """The domain head saved with a model, and its domains; None if there is none."""
     path, info = Path(folder) / "domain_head.safetensors", load_info(folder)
     if info is None or not path.is_file():
         return None

@@ -1,0 +1,27 @@
+# Sourced by the scripts of this folder: settings from the environment, and the plan of a method.
+#   TASK       task file                                       METHOD         method file
+#   RUN        run folder                                      METHOD_FOLDER  what belongs to the method, default RUN/METHOD
+#   NPROC      processes                                       OVERRIDES      options, e.g. "--task.training.seed 2"
+#   REMAKE=1   make anew what other code made
+TASK=${TASK:-experiments/tasks/review_snippets.yaml}
+METHOD=${METHOD:-experiments/methods/metakd.yaml}
+RUN=${RUN:-runs/review_snippets}
+METHOD_NAME=$(basename "${METHOD%.yaml}")
+METHOD_FOLDER=${METHOD_FOLDER:-$RUN/$METHOD_NAME}
+read -ra overrides <<<"${OVERRIDES:-}"
+settings=(--task "$TASK" --method "$METHOD" "${overrides[@]}")
+remake=()
+[[ ${REMAKE:-0} == 1 ]] && remake=(--remake true)
+launch=(python)
+[[ ${NPROC:-1} -gt 1 ]] && launch=(torchrun --standalone --nproc_per_node "$NPROC")
+
+step() { printf '\n== %s (%s)\n' "$1" "$(date +%H:%M:%S)"; }
+
+# plan [option ...]: check task and method, and set EMBEDDINGS, TABLE, HIDDEN, TEACHERS, TEACHER_OPTIONS, DOMAINS,
+# STUDENTS, TEACHERS_OF, TRAIN and TEST (see check_task.py).
+plan() {
+    local facts
+    facts=$(python experiments/check_task.py "${settings[@]}" --run_folder "$RUN" --method_folder "$METHOD_FOLDER" "$@") ||
+        return $?
+    eval "$facts"
+}

@@ -1,0 +1,137 @@
+"""A stage of a method: a sum of terms, each one match of student and teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from metakd.errors import InputError
+from metakd.methods.layer_maps import LayerMap
+
+RowWeight = Literal["uniform", "prototype", "expertise", "expertise_released"]
+Denominator = Literal["weights", "rows"]
+Rows = Literal["labelled", "unlabelled", "other_domains", "extra"]
+PRETRAINED = "pretrained"
+OUTPUTS = ("logits", "label")  # the features that lie outside the network
+
+
+@dataclass
+class Schedule:
+    """A value that moves linearly from `start` to `end` over a stage."""
+
+    start: float
+    end: float
+
+
+@dataclass
+class Term:
+    """One term of a stage's objective: a loss per row, weighted per row, averaged, and scaled.
+
+    Args:
+        feature: what student and teacher are compared in (metakd/objectives/features.py): "embedding", "hidden",
+            "cls", "attention_scores", "attention_probabilities", "query_key_relation", "value_relation",
+            "transferable" (the domain head's feature h), "logits", or "label", which needs no teacher.
+        loss: name of a per-row loss of the feature; for "label" the problem type's loss by default.
+        scale: factor of the term in the objective.
+        layers: which student layer learns from which teacher layer. "uniform": layer j from layer j*Lt/Ls. "skip" and
+            "last" (Patient KD): student layers 1 to Ls-1 from every Lt/Ls-th layer, or from the layers just
+            below the teacher's last one. "final": the last layer from the last. Or pairs [[teacher, student],
+            ...], counted from 1; 0 is the embedding layer.
+        temperature: divides both logits; the loss is multiplied by its square. A number, or {start: , end: }.
+        heads: number of relation heads; the teacher's attention heads by default.
+        projection: where the widths differ, a linear layer maps the student's values to the teacher's width. "shared":
+            one for all layers (TinyBERT, equation 8). "per_match": one for each layer pair (TextBrewer).
+    """
+
+    feature: str
+    loss: str = ""
+    scale: float = 1.0
+    layers: LayerMap = "uniform"
+    temperature: float | Schedule = 1.0
+    heads: int | None = None
+    projection: Literal["shared", "per_match"] = "shared"
+
+    def __post_init__(self) -> None:
+        if not self.loss and self.feature != "label":
+            raise InputError(f"a term on {self.feature} needs a loss")
+        if self.scale <= 0:
+            raise InputError(f"the scale of {self.feature} is {self.scale}; it must be above 0")
+        ends = (self.temperature.start, self.temperature.end) if isinstance(self.temperature, Schedule) else ()
+        for value in ends or (self.temperature,):
+            if not isinstance(value, float | int) or value <= 0:
+                raise InputError(f"the temperature of {self.feature} is {value}; it must be above 0")
+
+    def temperature_at(self, progress: float) -> float:
+        """The temperature at a fraction (0 to 1) of the stage's steps."""
+        if isinstance(self.temperature, Schedule):
+            return self.temperature.start + progress * (self.temperature.end - self.temperature.start)
+        return self.temperature
+
+
+@dataclass
+class Stage:
+    """One training run of the student.
+
+    Args:
+        name: names the stage in logs and results; `--stage NAME` runs it alone.
+        terms: summed.
+        epochs: passes over the rows; `task.epochs_scale` multiplies them.
+        learning_rate: peak learning rate.
+        rows: what the student is shown: the domain's "labelled" rows, its "unlabelled" rows, the rows of
+            "other_domains", and the "extra" rows of task.unlabelled.
+        row_weight: weight of each row in every term: "uniform" (1), "prototype" (t), "expertise" (lambda), or
+            "expertise_released": the mean lambda of the batch, as in the released code.
+        divide_by: each term is divided by the sum of its "weights", or by the number of its "rows".
+        teacher: whom the stage learns from, if not the method's teacher: "pretrained" is task.teacher before
+            fine-tuning, anything else a model folder.
+        select: which epoch is saved: the one with the best dev score ("dev"), or the last ("last").
+    """
+
+    name: str
+    terms: list[Term]
+    epochs: int
+    learning_rate: float
+    rows: list[Rows] = field(default_factory=lambda: ["labelled"])
+    row_weight: RowWeight = "uniform"
+    divide_by: Denominator = "weights"
+    teacher: str | None = None
+    select: Literal["dev", "last"] = "dev"
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.learning_rate <= 0 or not self.terms or not self.rows:
+            raise InputError(f"stage {self.name}: needs epochs of at least 1, a learning_rate above 0, terms and rows")
+        if self.row_weight == "expertise_released" and self.divide_by == "weights":
+            raise InputError(
+                f"stage {self.name}: expertise_released gives all rows of a batch the same weight, which "
+                "divide_by: weights cancels; set divide_by: rows"
+            )
+
+    @property
+    def features(self) -> set[str]:
+        return {term.feature for term in self.terms}
+
+    @property
+    def needs_prototypes(self) -> bool:
+        """Whether the table's prototype scores t are used."""
+        return self.row_weight != "uniform"
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether the teacher's logits are used."""
+        confidence = self.row_weight == "prototype" and set(self.rows) != {"labelled"}
+        return "logits" in self.features or self.row_weight.startswith("expertise") or confidence
+
+    @property
+    def needs_activations(self) -> bool:
+        """Whether more of the teacher than its logits is matched."""
+        return bool(self.features - set(OUTPUTS))
+
+    @property
+    def needs_method_teacher(self) -> bool:
+        """Whether the stage learns from the method's own teacher."""
+        return self.teacher is None and (self.needs_logits or self.needs_activations)
+
+    @property
+    def trains_classifier(self) -> bool:
+        """Whether the student's classification head is trained."""
+        return bool(set(OUTPUTS) & self.features)

@@ -1,0 +1,287 @@
+"""What a run reads and writes, decided without torch: the same plan is hashed, checked and loaded from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from metakd.config import StudentFromTeacher, Task
+from metakd.errors import InputError, nearest
+from metakd.methods.method import Method, Prototypes, TeacherRecipe
+from metakd.methods.stage import PRETRAINED, Stage
+from metakd.paths import folder_name, settings_key
+
+
+@dataclass(frozen=True)
+class DomainSelection:
+    """Which rows and labels may be used.
+
+    Args:
+        domain: whose rows a single teacher or a student is for, and whose labels `fraction` limits; "" for all.
+        fraction: fraction of that domain's labels that are visible, stratified by class and nested: 0.01 lies
+            inside 0.02.
+        exclude_domain: a domain whose labels are all hidden from prototypes and teacher; "" for none.
+    """
+
+    domain: str = ""
+    fraction: float = 1.0
+    exclude_domain: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraction <= 1:
+            raise InputError(f"fraction is {self.fraction}; it must be from 0 to 1")
+        if self.fraction != 1 and not self.domain:
+            raise InputError(f"fraction is {self.fraction}, but of no domain; name the domain")
+
+    def check_domains(self, domains: Sequence[str]) -> None:
+        """Refuse a domain that the task does not have."""
+        for field in ("domain", "exclude_domain"):
+            name = getattr(self, field)
+            if name and name not in domains:
+                raise InputError(f"{field} is {name!r}; the task's domains are {list(domains)}{nearest(name, domains)}")
+
+    def options(self) -> list[str]:
+        """The selection as command-line options."""
+        options = [f"--domain={self.domain}"] * bool(self.domain)
+        options += [f"--fraction={self.fraction:g}"] * (self.fraction != 1)
+        return options + [f"--exclude_domain={self.exclude_domain}"] * bool(self.exclude_domain)
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """One training run of a teacher.
+
+    Args:
+        recipe: of the method, with the epochs of this task.
+        inputs: path or Hub name of everything that is read, by role.
+    """
+
+    task: Task
+    recipe: TeacherRecipe
+    prototypes: Prototypes | None
+    selection: DomainSelection
+    inputs: dict[str, str]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the teacher depends on beside the content of its inputs."""
+        return {**self.task.settings(), **teacher_facts(self.recipe, self.prototypes), **asdict(self.selection)}
+
+
+def plan_teacher(task: Task, method: Method, selection: DomainSelection) -> TeacherPlan:
+    """Plan a teacher's training.
+
+    Raises:
+        InputError: a table that does not exist, or a selection that does not fit the kind of teacher.
+    """
+    recipe = scaled_recipe(method.teacher, task)
+    if recipe.kind == "none":
+        raise InputError("teacher.kind is none: this method trains no teacher")
+    one_domain = recipe.kind in ("single", "multi")
+    if one_domain and not selection.domain:
+        raise InputError(f"teacher.kind is {recipe.kind}: each teacher is trained on one domain; name the domain")
+    if not one_domain and selection.domain and selection.fraction == 1:
+        raise InputError(
+            f"domain is {selection.domain!r}, but a teacher of kind {recipe.kind} is trained on all domains; leave it "
+            "out, or limit the domain's labels with fraction"
+        )
+    if selection.domain and selection.domain == selection.exclude_domain:
+        raise InputError(f"domain and exclude_domain are both {selection.domain!r}")
+    task.require("train", "dev")
+    inputs = {"train": task.train, "dev": task.dev, "pretrained": task.teacher}
+    return TeacherPlan(task, recipe, method.prototypes, selection, inputs)
+
+
+@dataclass(frozen=True)
+class DistillationPlan:
+    """One distillation of a student.
+
+    Args:
+        stages: to run, in order.
+        selection: the student's domain and the fraction of its labels that it may see.
+        teachers: roles of the teachers whose logits are averaged.
+        inputs: path or Hub name of everything that is read, by role: train, dev, unlabelled, pretrained, student,
+            logits, "teacher 1", ..., "teacher of STAGE".
+        logits_dir: folder for logits of teachers that are no folders.
+    """
+
+    task: Task
+    method: Method
+    stages: tuple[Stage, ...]
+    selection: DomainSelection
+    teachers: tuple[str, ...]
+    inputs: dict[str, str]
+    logits_dir: Path
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the student depends on beside the content of its inputs."""
+        settings = {**self.task.settings(), "epochs_scale": self.task.epochs_scale, "method": self.method}
+        settings |= {"stages": [stage.name for stage in self.stages], **asdict(self.selection)}
+        if not isinstance(self.task.student, str):
+            settings["student"] = self.task.student
+        return settings
+
+    def stage_teacher(self, stage: Stage) -> str | None:
+        """The role of the teacher that a stage names itself; None if it learns from the method's."""
+        if stage.teacher is None:
+            return None
+        return "pretrained" if stage.teacher == PRETRAINED else f"teacher of {stage.name}"
+
+
+def plan_distillation(
+    task: Task,
+    method: Method,
+    selection: DomainSelection,
+    logits_dir: Path,
+    teachers: Sequence[str] = (),
+    logits: str | None = None,
+    stage_name: str | None = None,
+) -> DistillationPlan:
+    """Plan a distillation.
+
+    Args:
+        logits_dir: folder for logits of teachers that are no folders.
+        teachers: model folders or names; several are averaged.
+        logits: file with the teacher's logits, used instead of computing them.
+        stage_name: the only stage to run; by default all of the method's.
+
+    Raises:
+        InputError: a table, teacher or file that the stages need is missing.
+    """
+    known = [stage.name for stage in method.stages]
+    stages = tuple(stage for stage in method.stages if stage_name in (None, stage.name))
+    if not stages:
+        raise InputError(f"stage {stage_name!r}: the method's stages are {known}{nearest(str(stage_name), known)}")
+    method.check_task(task)
+    check_teachers(task, stages, teachers, logits)
+    inputs = {"train": task.train}
+    cut_from_teacher = isinstance(task.student, StudentFromTeacher) and task.student.of == "teacher"
+    if isinstance(task.student, str):
+        inputs["student"] = task.student
+    elif not cut_from_teacher:
+        inputs["pretrained"] = task.teacher
+    roles = tuple(f"teacher {number}" for number in range(1, len(teachers) + 1))
+    inputs |= dict(zip(roles, teachers, strict=True))
+    for stage in stages:
+        if stage.teacher == PRETRAINED:
+            inputs["pretrained"] = task.teacher
+        elif stage.teacher is not None:
+            inputs[f"teacher of {stage.name}"] = stage.teacher
+    if selection.fraction == 1 and any(stage.select == "dev" for stage in stages):
+        task.require("dev")
+        inputs["dev"] = task.dev
+    if any("extra" in stage.rows for stage in stages):
+        inputs["unlabelled"] = str(task.unlabelled)
+    if logits is not None:
+        inputs["logits"] = logits
+    return DistillationPlan(task, method, stages, selection, roles, inputs, logits_dir)
+
+
+def check_teachers(task: Task, stages: Sequence[Stage], teachers: Sequence[str], logits: str | None) -> None:
+    """Refuse a distillation that lacks a teacher or logits."""
+    task.require("train")
+    if logits is not None and not Path(logits).is_file():
+        raise InputError(f"logits: no file {logits!r}; make it with experiments/predict.py")
+    for stage in stages:
+        if not stage.needs_method_teacher:
+            continue
+        if stage.needs_activations and len(teachers) != 1:
+            features = ", ".join(sorted(stage.features - {"logits", "label"}))
+            raise InputError(f"stage {stage.name} matches {features}, which needs one teacher, not {len(teachers)}")
+        if stage.needs_logits and not teachers and logits is None:
+            raise InputError(f"stage {stage.name} learns from a teacher's logits; name a teacher or a file of logits")
+    student = task.student
+    if isinstance(student, StudentFromTeacher) and student.of == "teacher" and len(teachers) != 1:
+        raise InputError(
+            f"task.student is cut from the teacher, but {len(teachers)} teachers are named; cut it from the pretrained "
+            f"encoder: student: {{layers: {student.layers}, of: pretrained}}"
+        )
+
+
+def scaled_recipe(recipe: TeacherRecipe, task: Task) -> TeacherRecipe:
+    """A teacher's recipe with the epochs of this task."""
+    return recipe if recipe.kind == "none" else replace(recipe, epochs=task.scaled_epochs(recipe.epochs))
+
+
+def teacher_facts(recipe: TeacherRecipe, prototypes: Prototypes | None) -> dict[str, Any]:
+    """What a teacher is trained by: the recipe, without the average, and the prototypes if its rows are weighted."""
+    facts: dict[str, Any] = {"teacher": asdict(recipe)}
+    for name in ("average", "average_weights"):  # matter to students only
+        del facts["teacher"][name]
+    if recipe.kind == "multi":  # its teachers are single ones
+        facts["teacher"]["kind"] = "single"
+    if recipe.needs_prototypes and prototypes is not None:
+        facts["prototypes"] = asdict(prototypes)
+    return facts
+
+
+def differences(trained: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+    """Each setting in which a teacher's recipe differs from the method file, as "teacher.kind is mix, not meta"."""
+    lines: list[str] = []
+    for name in dict.fromkeys([*wanted, *trained]):
+        one, other, place = trained.get(name), wanted.get(name), f"{prefix}{name}"
+        if isinstance(one, dict) or isinstance(other, dict):
+            lines += differences(one or {}, other or {}, f"{place}.")
+        elif one != other:
+            lines.append(f"{place} is {one}, not {other}")
+    return lines
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a run's results lie. Methods that share embeddings, weights or a teacher share their folders.
+
+    Args:
+        root: the run folder.
+        method_folder: what belongs to one method alone.
+        hidden: the labels that prototypes and teachers may not see.
+    """
+
+    root: Path
+    method_folder: Path
+    hidden: DomainSelection = DomainSelection()
+
+    @property
+    def embeddings(self) -> Path:
+        return self.root / "embeddings"
+
+    def weighted_table(self, prototypes: Prototypes) -> Path:
+        """The training table with the prototype weights."""
+        alpha = f"-{prototypes.alpha:g}" if prototypes.variant == "paper" else ""
+        suffix = "" if self.hidden == DomainSelection() else "-" + settings_key(asdict(self.hidden))
+        return self.root / "weights" / f"{prototypes.variant}{alpha}{suffix}.tsv"
+
+    def teachers(self, task: Task, method: Method, domains: Sequence[str]) -> list[tuple[Path, DomainSelection]]:
+        """The folder of each teacher that the method trains, and what the teacher may see."""
+        kind, hidden = method.teacher.kind, self.hidden
+        if kind == "none":
+            return []
+        selections = [hidden]
+        if kind in ("single", "multi"):
+            fractions = {hidden.domain: hidden.fraction}
+            trained_on = [name for name in domains if name != hidden.exclude_domain]
+            selections = [DomainSelection(name, fractions.get(name, 1.0)) for name in trained_on]
+        return [(self.teacher(task, method, selection), selection) for selection in selections]
+
+    def teacher(self, task: Task, method: Method, selection: DomainSelection) -> Path:
+        """A teacher's folder; methods with the same recipe share it."""
+        facts = teacher_facts(scaled_recipe(method.teacher, task), method.prototypes)
+        name = f"{facts['teacher']['kind']}-{settings_key({**facts, **asdict(selection)})}"
+        if facts["teacher"]["kind"] == "single":
+            name += f"-{folder_name(selection.domain)}"
+        return self.root / "teachers" / name
+
+    def teachers_of(self, task: Task, method: Method, domains: Sequence[str], domain: str) -> list[Path]:
+        """Folders of the teachers that a domain's student learns from."""
+        teachers = self.teachers(task, method, domains)
+        if method.teacher.kind == "single":
+            return [folder for folder, selection in teachers if selection.domain == domain]
+        if method.teacher.kind == "mtl":
+            return [folder / folder_name(domain) for folder, _ in teachers]
+        return [folder for folder, _ in teachers]
+
+    def student(self, domain: str) -> Path:
+        return self.method_folder / "students" / folder_name(domain)

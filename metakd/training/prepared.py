@@ -1,0 +1,225 @@
+"""From a plan to prepared stages. All is loaded and checked first, so that no stage fails after a long one has run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from metakd.config import StudentFromTeacher
+from metakd.cpu.tuning import tune
+from metakd.data.encoding import EncodedRows, encode
+from metakd.data.labels import Labels
+from metakd.data.tables import LABELLED
+from metakd.errors import InputError
+from metakd.methods.stage import Stage
+from metakd.models.attention import enable_reading
+from metakd.models.classifier import labels_of
+from metakd.models.domain_head import DomainHead
+from metakd.objectives.features import request_for
+from metakd.objectives.terms import BoundTerm, wanted_features
+from metakd.training.plan import DistillationPlan, differences, scaled_recipe, teacher_facts
+from metakd.training.runtime import seed_everything
+from metakd.training.student_setup import bind_stage, start_student, student_head
+from metakd.training.teachers import Teacher, load_teacher
+from metakd.training.transfer_rows import TransferRows, load_transfer_rows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedStage:
+    """A stage with all that it needs.
+
+    Args:
+        stage: of the method file.
+        number: its place in the method, which seeds its projections.
+        terms: bound to teacher and student.
+        teacher: whose features are matched; None where none are.
+        rows: what the student is shown.
+        logits: the teacher's, of these rows [n, C] in the student's label order; None where none are used.
+        weights: of these rows [n].
+        dev: rows that epochs are compared on; None if the last epoch is saved.
+    """
+
+    stage: Stage
+    number: int
+    terms: list[BoundTerm]
+    teacher: Teacher | None
+    rows: EncodedRows
+    logits: np.ndarray | None
+    weights: np.ndarray
+    dev: EncodedRows | None
+
+
+@dataclass
+class DistillationRun:
+    """The prepared stages of a plan, and the student that goes through them.
+
+    Args:
+        student, tokenizer: at their start.
+        labels: the student's.
+        head: its domain head, or None.
+        starts_from: in words, where the student's weights come from.
+        notes: what a reader of the results must know.
+        auxiliary_modules: modules that were trained with the student, by file name.
+    """
+
+    plan: DistillationPlan
+    stages: list[PreparedStage]
+    student: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    labels: Labels
+    head: DomainHead | None
+    starts_from: str
+    notes: list[str]
+    accelerator: Accelerator
+    auxiliary_modules: dict[str, nn.Module | None] = field(default_factory=dict)
+
+
+def prepare(plan: DistillationPlan, labels: Labels, domains: list[str], accelerator: Accelerator) -> DistillationRun:
+    """Load what a plan reads, and refuse what does not fit.
+
+    Args:
+        labels, domains: the task's.
+    """
+    task = plan.task
+
+    def load(role: str) -> Teacher:
+        return load_teacher(plan.inputs[role], task, labels, domains, accelerator.device)
+
+    teachers = [load(role) for role in plan.teachers]
+    seed_everything(task.training.seed)  # a fresh head is the same whoever teaches
+    student, tokenizer, starts_from = start_student(plan, labels, teachers)
+    labels = labels_of(student.config)  # in the student's order, which may be its teacher's
+    stage_teachers = {s.name: load(role) for s in plan.stages if (role := plan.stage_teacher(s)) is not None}
+    bound: dict[str, tuple[Teacher | None, list[BoundTerm]]] = {}
+    for stage in plan.stages:
+        teacher = stage_teachers.get(stage.name, teachers[0] if teachers else None) if stage.needs_activations else None
+        bound[stage.name] = teacher, bind_stage(stage, teacher, student.config, tokenizer, labels)
+    make_readable([*bound.values()], student)
+    if not plan.method.trains_classifier and student.base_model is student:
+        raise InputError(
+            f"this method trains an encoder and no classifier, but a {student.config.model_type} has no encoder of its "
+            "own; add a stage on logits or labels"
+        )
+    if task.training.cpu_tuning == "auto" and accelerator.device.type == "cpu":
+        for teacher in {id(t): t for t in [*teachers, *stage_teachers.values()]}.values():
+            tune(teacher.model)
+    rows = load_transfer_rows(plan, labels, domains, tokenizer)
+    logits = stage_logits(plan, rows, teachers, stage_teachers, accelerator)
+    dev = load_dev(plan, tokenizer, labels, domains)
+    stages = [prepare_stage(plan, stage, *bound[stage.name], rows, logits[stage.name], dev) for stage in plan.stages]
+    seed_everything(task.training.seed)
+    heads = [teacher.head for teacher, _ in bound.values() if teacher is not None and teacher.head is not None]
+    head = student_head(heads[0], student, plan.inputs, domains) if heads else None
+    notes = [*teacher_notes(plan, teachers), *start_notes(plan)]
+    for note in notes:
+        log.warning("NOTE: %s", note)
+    return DistillationRun(plan, stages, student, tokenizer, labels, head, starts_from, notes, accelerator)
+
+
+def make_readable(bound: Sequence[tuple[Teacher | None, list[BoundTerm]]], student: PreTrainedModel) -> None:
+    """Let the attention of teachers and student be read where a term needs it."""
+    for teacher, terms in bound:
+        of_teacher, of_student = map(request_for, wanted_features(terms))
+        if teacher is not None and of_teacher.reads_attention:
+            enable_reading(teacher.model)
+        if of_student.reads_attention:
+            enable_reading(student)
+
+
+def stage_logits(
+    plan: DistillationPlan,
+    rows: TransferRows,
+    teachers: Sequence[Teacher],
+    stage_teachers: dict[str, Teacher],
+    accelerator: Accelerator,
+) -> dict[str, np.ndarray | None]:
+    """The logits [n, C] of all rows that each stage learns from, by stage name; the method's are computed once."""
+    logits: dict[str, np.ndarray | None] = {}
+    of_method: np.ndarray | None = None
+    for stage in plan.stages:
+        logits[stage.name] = None
+        if not stage.needs_logits:
+            continue
+        if stage.name in stage_teachers:
+            logits[stage.name] = rows.teacher_logits([stage_teachers[stage.name]], accelerator)
+            continue
+        if of_method is None:
+            from_file = "logits" in plan.inputs
+            of_method = rows.logits_from_file() if from_file else rows.teacher_logits(teachers, accelerator)
+            log.info("logits from %s", plan.inputs.get("logits", ", ".join(t.name for t in teachers)))
+        logits[stage.name] = of_method
+    return logits
+
+
+def load_dev(
+    plan: DistillationPlan, tokenizer: PreTrainedTokenizerBase, labels: Labels, domains: list[str]
+) -> EncodedRows | None:
+    """The dev rows of the student's domain; None if no stage compares epochs on them."""
+    if "dev" not in plan.inputs:
+        if plan.selection.fraction < 1:
+            log.info("each stage saves its last epoch, since dev labels of %s are hidden too", plan.selection.domain)
+        return None
+    dev = encode(plan.inputs["dev"], tokenizer, plan.task.max_length, labels, domains, LABELLED)
+    if plan.selection.domain:
+        dev = dev.of_domain(domains.index(plan.selection.domain))
+    if not len(dev):
+        raise InputError(f"{plan.inputs['dev']} has no row of domain {plan.selection.domain!r}")
+    return dev
+
+
+def prepare_stage(
+    plan: DistillationPlan,
+    stage: Stage,
+    teacher: Teacher | None,
+    terms: list[BoundTerm],
+    rows: TransferRows,
+    logits: np.ndarray | None,
+    dev: EncodedRows | None,
+) -> PreparedStage:
+    """A stage with its rows, and the logits and weights of these rows."""
+    numbers = rows.of_stage(stage)
+    stage_logits = None if logits is None else logits[numbers]
+    weights = rows.weights(stage, stage_logits)
+    number = plan.method.stages.index(stage)
+    stage_dev = dev if stage.select == "dev" else None
+    return PreparedStage(stage, number, terms, teacher, rows.rows.select(numbers), stage_logits, weights, stage_dev)
+
+
+def teacher_notes(plan: DistillationPlan, teachers: Sequence[Teacher]) -> list[str]:
+    """Where teachers and logits are not what the method file describes."""
+    if plan.method.teacher.kind == "none":
+        return []
+    wanted = teacher_facts(scaled_recipe(plan.method.teacher, plan.task), plan.method.prototypes)
+    notes = []
+    if "logits" in plan.inputs:
+        notes.append(f"logits come from {plan.inputs['logits']}, not from the teacher that the method describes")
+    if len(teachers) > 1 and plan.method.teacher.kind != "multi":
+        notes.append(f"{len(teachers)} teachers are averaged, the method has one (teacher.kind)")
+    for teacher in teachers:
+        recipe = teacher.info.recipe if teacher.info else {}
+        differing = differences(recipe, wanted) if recipe else ["how it was trained is not known"]
+        if differing:
+            notes.append(f"{teacher.name} is not the teacher that the method describes: {'; '.join(differing)}")
+        domains = teacher.info.domains if teacher.info else []
+        domain = plan.selection.domain
+        if domain and domains and domain not in domains and plan.method.teacher.kind != "multi":
+            notes.append(f"{teacher.name} was trained on {', '.join(domains)}, not on {domain}")
+    return notes
+
+
+def start_notes(plan: DistillationPlan) -> list[str]:
+    """A control without teacher that starts from a teacher's weights is none."""
+    student = plan.task.student
+    cut = isinstance(student, StudentFromTeacher) and student.of == "teacher"
+    taught = any(stage.needs_logits or stage.needs_activations for stage in plan.method.stages)
+    if cut and not taught:
+        return ["the method has no teacher, but the student starts from a teacher's weights; cut it of: pretrained"]
+    return []

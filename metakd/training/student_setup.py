@@ -1,0 +1,99 @@
+"""The student at its start, and the terms of a stage bound to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from metakd.config import StudentFromTeacher
+from metakd.data.encoding import load_tokenizer, same_tokens
+from metakd.data.labels import Labels
+from metakd.errors import InputError
+from metakd.methods.stage import OUTPUTS, Stage, Term
+from metakd.models.classifier import check_tokenizer_fits, load_classifier
+from metakd.models.domain_head import DomainHead
+from metakd.models.model_io import load_domain_head
+from metakd.models.student_init import cut_student, describe_start, fresh_student
+from metakd.objectives.terms import BoundTerm, bind
+from metakd.training.plan import DistillationPlan
+from metakd.training.teachers import Teacher
+
+log = logging.getLogger(__name__)
+
+
+def start_student(
+    plan: DistillationPlan, labels: Labels, teachers: Sequence[Teacher]
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
+    """The untrained student, its tokenizer, and in words where its weights come from."""
+    spec, max_length = plan.task.student, plan.task.max_length
+    if isinstance(spec, StudentFromTeacher) and spec.of == "teacher":
+        source, tokenizer = teachers[0].model, teachers[0].tokenizer
+    else:
+        name = plan.inputs["student" if isinstance(spec, str) else "pretrained"]
+        source, tokenizer = load_classifier(name, labels), load_tokenizer(name)
+        check_tokenizer_fits(source, tokenizer, max_length, name)
+    if isinstance(spec, str):
+        student = source
+    elif isinstance(spec, StudentFromTeacher):
+        student = cut_student(source, spec)
+    else:
+        student = fresh_student(spec, source, labels)
+    start = describe_start(spec, getattr(source.config, "num_hidden_layers", 1))
+    log.info("the student starts from %s", start)
+    return student, tokenizer, start
+
+
+def bind_stage(
+    stage: Stage, teacher: Teacher | None, student: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, labels: Labels
+) -> list[BoundTerm]:
+    """The terms of a stage, bound to teacher and student.
+
+    Args:
+        teacher: whose activations are matched; None where no term needs them.
+
+    Raises:
+        InputError: a term that these models cannot serve.
+    """
+    terms = stage.terms
+    if teacher is not None:
+        if teacher.head is None and "transferable" in stage.features:
+            log.info("stage %s: no transferable term, since the teacher has no domain head", stage.name)
+            terms = [term for term in terms if term.feature != "transferable"]
+        require_same_tokenizer(stage.name, terms, teacher.tokenizer, tokenizer)
+    if not terms:
+        raise InputError(f"stage {stage.name} has no terms left")
+    return bind(terms, teacher.model.config if teacher else None, student, labels.problem)
+
+
+def require_same_tokenizer(
+    stage: str, terms: Sequence[Term], teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase
+) -> None:
+    """Refuse terms on the teacher's activations if teacher and student split text differently."""
+    features = [term.feature for term in terms if term.feature not in OUTPUTS]
+    if features and not same_tokens(student, teacher):
+        raise InputError(
+            f"stage {stage} matches {features}, for which teacher and student must share a tokenizer; use a student of "
+            "the teacher's family, or a method that matches logits alone"
+        )
+
+
+def student_head(
+    teacher_head: DomainHead, student: PreTrainedModel, inputs: Mapping[str, str], domains: list[str]
+) -> DomainHead:
+    """The student's domain head: that of an earlier stage's folder, else a copy of the teacher's if the widths agree.
+
+    Args:
+        inputs: of the plan; "student" is the folder of an earlier stage.
+        domains: the task's.
+    """
+    width = student.config.hidden_size
+    earlier = load_domain_head(inputs["student"], width) if "student" in inputs else None
+    if earlier is not None:
+        return earlier[0].for_domains(earlier[1], domains)
+    count, teacher_width = teacher_head.domain_embedding.weight.shape
+    head = DomainHead(width, count)
+    if teacher_width == width:
+        head.load_state_dict({k: v.cpu() for k, v in teacher_head.state_dict().items()})
+    return head.requires_grad_(True)

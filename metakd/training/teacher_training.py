@@ -1,0 +1,149 @@
+"""Train a teacher of any kind: one model for its domains, or a shared encoder with a head for each."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from metakd.data.encoding import EncodedRows, encode, load_tokenizer
+from metakd.data.few_labels import hide_labels
+from metakd.data.labels import Labels
+from metakd.data.tables import LABELLED, TRAINING
+from metakd.errors import InputError
+from metakd.models.classifier import check_tokenizer_fits, load_classifier
+from metakd.models.domain_head import DomainHead
+from metakd.models.model_io import ModelInfo, save_model
+from metakd.paths import folder_name
+from metakd.training.jobs import MultiTaskJob, TeacherJob
+from metakd.training.plan import TeacherPlan, teacher_facts
+from metakd.training.runtime import seed_everything
+from metakd.weighting.row_weights import check_prototype_weights
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TeacherInputs:
+    """The pretrained model and the rows that a teacher is trained on.
+
+    Args:
+        model, tokenizer: at their start.
+        rows, dev: labelled rows, domains numbered as in `domains`.
+        domains: those that the teacher is trained on.
+        labels: the task's.
+    """
+
+    plan: TeacherPlan
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    rows: EncodedRows
+    dev: EncodedRows
+    domains: list[str]
+    labels: Labels
+
+    def save(self, folder: Path, model: PreTrainedModel, domains: list[str], head: DomainHead | None) -> None:
+        """Write a trained model and how it was trained."""
+        recipe: dict[str, Any] = teacher_facts(self.plan.recipe, self.plan.prototypes)
+        info = ModelInfo(domains, self.plan.task.max_length, recipe=recipe)
+        save_model(folder, model, self.tokenizer, info, {"domain_head": head})
+
+
+@dataclass(frozen=True)
+class TeacherTraining:
+    """What the loop trains, the dev rows that epochs are compared on, and the function that writes the result."""
+
+    job: TeacherJob | MultiTaskJob
+    dev: EncodedRows
+    save: Callable[[Path], None]
+
+
+def prepare_teacher(plan: TeacherPlan, labels: Labels, domains: list[str], accelerator: Accelerator) -> TeacherTraining:
+    """Load what a teacher's plan reads, and refuse what does not fit.
+
+    Args:
+        labels, domains: the task's.
+    """
+    seed_everything(plan.task.training.seed)
+    inputs = load_inputs(plan, labels, domains)
+    return multi_task_teacher(inputs, accelerator) if plan.recipe.kind == "mtl" else one_model(inputs, accelerator)
+
+
+def load_inputs(plan: TeacherPlan, labels: Labels, domains: list[str]) -> TeacherInputs:
+    """The pretrained model, and the rows with visible labels of the domains that the teacher is trained on.
+
+    Raises:
+        InputError: nothing is left to train or to choose epochs on, or prototype weights do not fit.
+    """
+    task, selection, recipe = plan.task, plan.selection, plan.recipe
+    name, max_length = plan.inputs["pretrained"], task.max_length
+    model, tokenizer = load_classifier(name, labels), load_tokenizer(name)
+    check_tokenizer_fits(model, tokenizer, max_length, name)
+    rows = encode(plan.inputs["train"], tokenizer, max_length, labels, domains, TRAINING)
+    dev = encode(plan.inputs["dev"], tokenizer, max_length, labels, domains, LABELLED)
+    if recipe.kind in ("single", "multi"):
+        trained_on = [selection.domain]
+    else:
+        trained_on = [name for name in domains if name != selection.exclude_domain]
+    if selection.domain:
+        of_domain = rows.domains == domains.index(selection.domain)
+        rows = hide_labels(rows, of_domain, selection.fraction, task.training.seed, task.problem)
+    in_training = np.array([name in trained_on for name in domains])
+    rows = rows.without_labels(~in_training[rows.domains])
+    used = rows.labelled
+    if recipe.needs_prototypes and len(trained_on) > 1:
+        check_prototype_weights(rows, used, plan.inputs["train"])
+    log.info("the teacher is trained on %d labelled rows of %d: %s", used.sum(), len(rows), ", ".join(trained_on))
+    numbers = np.array([trained_on.index(name) if name in trained_on else -1 for name in domains])
+    parts = []
+    for part, chosen, role in ((rows, used, "train"), (dev, in_training[dev.domains], "dev")):
+        if not chosen.any():
+            raise InputError(f"{plan.inputs[role]} has no labelled row of {', '.join(trained_on)}")
+        selected = part.select(np.flatnonzero(chosen))
+        parts.append(replace(selected, domains=numbers[selected.domains]))
+    return TeacherInputs(plan, model, tokenizer, parts[0], parts[1], trained_on, labels)
+
+
+def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTraining:
+    """One model for all its domains (single, mix, meta)."""
+    rows, recipe = inputs.rows, inputs.plan.recipe
+    if len(inputs.domains) == 1 and recipe.kind == "meta":
+        log.info("one domain: all prototype weights are 1, and there is no domain loss")
+        rows = replace(rows, weights=np.ones(len(rows)))
+    elif recipe.row_weight == "prototype" and not rows.weights.any():
+        raise InputError("every row has prototype weight 0; make the weights again, or set teacher.row_weight: uniform")
+    with_domain_loss = len(inputs.domains) > 1 and recipe.domain_loss_weight > 0
+    head = DomainHead(inputs.model.config.hidden_size, len(inputs.domains)) if with_domain_loss else None
+    job = TeacherJob(inputs.model, head, rows, inputs.dev, inputs.domains, recipe, inputs.labels, accelerator)
+    return TeacherTraining(job, inputs.dev, lambda folder: inputs.save(folder, inputs.model, inputs.domains, head))
+
+
+def multi_task_teacher(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTraining:
+    """A model per domain; all share the encoder and differ in the classification head (MTL in Meta-KD, section 4).
+
+    Raises:
+        InputError: a domain without labelled rows.
+    """
+    empty = [name for k, name in enumerate(inputs.domains) if not (inputs.rows.domains == k).any()]
+    if empty:
+        raise InputError(f"teacher.kind: mtl: no labelled training rows of {empty}; leave them out of task.domains")
+    models = [inputs.model]
+    for _ in inputs.domains[1:]:
+        model = copy.deepcopy(inputs.model)
+        setattr(model, model.base_model_prefix, inputs.model.base_model)
+        models.append(model)
+
+    def save(folder: Path) -> None:
+        for name, model in zip(inputs.domains, models, strict=True):
+            (folder / folder_name(name)).mkdir(exist_ok=True)
+            inputs.save(folder / folder_name(name), model, [name], None)
+
+    job = MultiTaskJob(models, inputs.rows, inputs.dev, inputs.domains, inputs.labels, accelerator)
+    return TeacherTraining(job, inputs.dev, save)
