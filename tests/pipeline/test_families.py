@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 
 from metakd.config import StudentFromTeacher
 from metakd.data.tables import read_rows, write_rows
@@ -51,16 +52,26 @@ def test_all_steps(family: str, tmp_path: Path, tables: Tables, encoder: Callabl
     assert scores["model"]["rows"] == 8 and 0 <= scores["agreement"] <= 1
     assert scores["model"]["parameters"] < scores["teacher"]["parameters"]
 
-    # transformers loads the student without metakd, label names included.
+    answers = transformers.pipeline("text-classification", model=str(student))(["the film was good", "bad"])
+    assert len(answers) == 2 and {answer["label"] for answer in answers} <= {"positive", "negative"}
+
+
+def test_a_student_loads_where_metakd_is_not_imported(
+    tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path
+) -> None:
+    task = make_task(tables, pretrained, CUT)
+    student = distill(tmp_path / "s", task, read_method(), teacher=str(meta_teacher), domain="films")
+    texts = ["the film was good", "the pan was bad"]
     code = (
-        "import sys; from transformers import pipeline; import json\n"
-        f"answers = pipeline('text-classification', model={str(student)!r})(['the film was good', 'the pan was bad'])\n"
+        "import json, sys; from transformers import pipeline\n"
+        f"answers = pipeline('text-classification', model={str(student)!r})({texts})\n"
         "assert 'metakd' not in sys.modules; print(json.dumps(answers))"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
-    answers = json.loads(process.stdout.splitlines()[-1])
-    assert len(answers) == 2 and {answer["label"] for answer in answers} <= {"positive", "negative"}
+    answers = transformers.pipeline("text-classification", model=str(student))(texts)
+    for answer, here in zip(json.loads(process.stdout.splitlines()[-1]), answers, strict=True):
+        assert answer == {"label": here["label"], "score": pytest.approx(here["score"], rel=1e-4)}
 
 
 def test_student_of_other_depth_width_and_head_count(
