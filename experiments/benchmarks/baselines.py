@@ -1,76 +1,95 @@
-"""What people use today, on the same rows and models: TextBrewer, and the computation of the released Meta-KD loop."""
+"""What people use today, on the same rows and models: TextBrewer, and the loop of EasyNLP's Meta-KD, written again.
+
+Both pad every row to the longest length, run the teacher in every step and compute in fp32, as their scripts do.
+"""
 
 from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jobs import LEARNING_RATE, STUDENT, TEMPERATURE
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
+from metakd.config import Training
 from metakd.data.encoding import Batch, EncodedRows, model_inputs
-from metakd.methods import Stage
-from metakd.models.attention import enable
-from metakd.models.views import view
-from metakd.objectives.layer_maps import uniform
-from metakd.objectives.terms import bind, needs, rows_loss
+from metakd.data.labels import Labels
+from metakd.methods.layer_maps import uniform
+from metakd.methods.stage import Stage
+from metakd.models.classifier import load_classifier
+from metakd.models.student_init import cut_student
 from metakd.training.loop import parameter_groups
 
-TEMPERATURE = 2.0
+PaddedRows = list[dict[str, Tensor]]
+TrainStage = Callable[[PreTrainedModel, PreTrainedModel, PaddedRows, Stage, int, Training], None]
+ACTIVATIONS = {"output_hidden_states": True, "output_attentions": True}
 
 
-def fixed_rows(rows: EncodedRows, max_length: int) -> list[dict[str, Tensor]]:
-    """Each row padded to the same length, as the scripts of both do it."""
-    found = []
+def padded_rows(rows: EncodedRows, max_length: int, with_labels: bool = False) -> PaddedRows:
+    """The model inputs of each row, padded to `max_length`, and its label if it is asked for."""
+    padded = []
     for i in range(len(rows)):
-        inputs = model_inputs(rows.select(np.array([i])).batch(np.array([0])))
-        found.append({k: F.pad(v[0], (0, max_length - v.shape[1])) for k, v in inputs.items()})
-    return found
+        batch = rows.batch(np.array([i]))
+        row = {name: F.pad(v[0], (0, max_length - v.shape[1])) for name, v in model_inputs(batch).items()}
+        padded.append({**row, "labels": batch["label"][0]} if with_labels else row)
+    return padded
 
 
-def labelled(rows: list[dict[str, Tensor]], labels: Any) -> list[dict[str, Tensor]]:
-    return [{**row, "labels": torch.tensor(int(label))} for row, label in zip(rows, labels, strict=True)]
+def train_student(
+    train_stage: TrainStage, teacher: Path, labels: Labels, rows: PaddedRows, stages: Sequence[Stage], epochs: int,
+    training: Training,
+) -> tuple[float, PreTrainedModel]:  # fmt: skip
+    """Train a student through stages, each for so many epochs; returns the seconds, without loading, and the student.
+
+    Args:
+        train_stage: of a library.
+        teacher: its folder.
+    """
+    teacher_model = load_classifier(str(teacher), labels)
+    student = cut_student(teacher_model, STUDENT)
+    begun = time.perf_counter()
+    for stage in stages:
+        train_stage(student, teacher_model, rows, stage, epochs, training)
+    return time.perf_counter() - begun, student
 
 
-def loader(rows: list[dict[str, Tensor]], batch_size: int, seed: int) -> DataLoader:
-    return DataLoader(rows, batch_size, shuffle=True, generator=torch.Generator().manual_seed(seed))  # type: ignore[arg-type]
+def textbrewer_stage(
+    student: PreTrainedModel, teacher: PreTrainedModel, rows: PaddedRows, stage: Stage, epochs: int, training: Training
+) -> None:
+    """Train a stage with TextBrewer's GeneralDistiller.
 
-
-def textbrewer(
-    student: PreTrainedModel, teacher: PreTrainedModel, rows: list[dict[str, Tensor]], stage: Stage, epochs: int,
-    batch_size: int, seed: int,
-) -> None:  # fmt: skip
-    """A stage by its GeneralDistiller: the teacher runs in every step, in fp32.
-
-    In the last stage it matches logits alone, so that both models keep their fused attention.
+    In the last stage it matches logits alone, so both models keep their fused attention.
     """
     from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
 
     logging.getLogger("Distillation").setLevel(logging.WARNING)
-    inner = stage.needs_inside
+    activations = stage.needs_activations
     heads = teacher.config.num_attention_heads
-    depth, layers = teacher.config.num_hidden_layers, student.config.num_hidden_layers
+    depths = teacher.config.num_hidden_layers, student.config.num_hidden_layers
     matches = [
         {"layer_T": t, "layer_S": s, "feature": "hidden", "loss": "hidden_mse", "weight": 1.0}
-        for t, s in uniform(depth, layers, first=0)
+        for t, s in uniform(*depths, first=0)
     ] + [
+        # Its loss is a sum over heads, ours a mean.
         {"layer_T": t - 1, "layer_S": s - 1, "feature": "attention", "loss": "attention_mse", "weight": 1 / heads}
-        for t, s in uniform(depth, layers, first=1)
+        for t, s in uniform(*depths, first=1)
     ]  # fmt: skip
-    # The weight makes the mean over heads of what it sums.
     config = DistillationConfig(
         temperature=TEMPERATURE, kd_loss_weight=TEMPERATURE**2, kd_loss_type="ce",
-        intermediate_matches=matches if inner else None,
+        intermediate_matches=matches if activations else None,
     )  # fmt: skip
 
     def adaptor(batch: Batch, output: Any) -> dict[str, Any]:
-        if not inner:
+        if not activations:
             return {"logits": (output.logits,)}
         return {
             "hidden": output.hidden_states,
@@ -78,95 +97,83 @@ def textbrewer(
             "inputs_mask": batch["attention_mask"],
         }
 
-    set_attention(inner, student, teacher)
-    batches = loader(rows, batch_size, seed)
-    optimizer = torch.optim.AdamW(parameter_groups(student, 0.01), lr=stage.learning_rate)
+    set_attention("eager" if activations else "sdpa", student, teacher)
+    batches = shuffled(rows, training)
+    optimizer = torch.optim.AdamW(parameter_groups(student, training.weight_decay), lr=stage.learning_rate)
+    total = epochs * len(batches)
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingConfig(device="cpu", log_dir=None, output_dir=folder, ckpt_epoch_frequency=epochs)
         distiller = GeneralDistiller(settings, config, teacher, student, adaptor, adaptor)
-        options = {"output_hidden_states": True, "output_attentions": True} if inner else {}
-        total = epochs * len(batches)
         with distiller:
             distiller.train(
                 optimizer, batches, epochs, scheduler_class=get_linear_schedule_with_warmup,
-                scheduler_args={"num_warmup_steps": round(0.1 * total), "num_training_steps": total},
-                max_grad_norm=1.0, callback=None, **options,
+                scheduler_args={
+                    "num_warmup_steps": round(training.warmup * total), "num_training_steps": total
+                },
+                max_grad_norm=training.max_grad_norm, callback=None, **(ACTIVATIONS if activations else {}),
             )  # fmt: skip
 
 
-def released(
-    student: PreTrainedModel, teacher: PreTrainedModel, rows: list[dict[str, Tensor]], stage: Stage, epochs: int,
-    batch_size: int, seed: int,
-) -> None:  # fmt: skip
-    """A stage by what the released loop computes: both models show all they have in every step of both stages."""
-    set_attention(True, student, teacher)
+def easynlp_stage(
+    student: PreTrainedModel, teacher: PreTrainedModel, rows: PaddedRows, stage: Stage, epochs: int, training: Training
+) -> None:
+    """Train a stage as the EasyNLP loop does: both models return all activations in every step of both stages."""
+    set_attention("eager", student, teacher)
     pairs = uniform(teacher.config.num_hidden_layers, student.config.num_hidden_layers, first=0)
-    options = {"output_hidden_states": True, "output_attentions": True}
     teacher.eval()
-    for batch in steps(student, rows, stage.learning_rate, epochs, batch_size, seed):
+    for batch in training_steps(student, rows, stage.learning_rate, epochs, training):
         with torch.no_grad():
-            theirs = teacher(**batch, **options)
-        ours = student(**batch, **options)
-        if stage.needs_inside:
-            hidden = [F.mse_loss(ours.hidden_states[s], theirs.hidden_states[t]) for t, s in pairs]
-            scores = [F.mse_loss(ours.attentions[s - 1], theirs.attentions[t - 1]) for t, s in pairs if s]
-            loss = torch.stack(hidden + scores).sum()
+            target = teacher(**batch, **ACTIVATIONS)
+        output = student(**batch, **ACTIVATIONS)
+        if stage.needs_activations:
+            hidden = [F.mse_loss(output.hidden_states[s], target.hidden_states[t]) for t, s in pairs]
+            attention = [F.mse_loss(output.attentions[s - 1], target.attentions[t - 1]) for t, s in pairs if s]
+            loss = torch.stack(hidden + attention).sum()
         else:
-            target = F.softmax(theirs.logits / TEMPERATURE, -1)
-            loss = TEMPERATURE**2 * F.cross_entropy(ours.logits / TEMPERATURE, target)
+            probabilities = F.softmax(target.logits / TEMPERATURE, -1)
+            loss = TEMPERATURE**2 * F.cross_entropy(output.logits / TEMPERATURE, probabilities)
         loss.backward()
 
 
-def released_teacher(
-    teacher: PreTrainedModel,
-    rows: list[dict[str, Tensor]],
-    learning_rate: float,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-) -> None:
-    """The teacher's own training in fp32 on rows of fixed length."""
-    set_attention(True, teacher)
-    for batch in steps(teacher, rows, learning_rate, epochs, batch_size, seed):
+def easynlp_teacher(encoder: str, labels: Labels, rows: PaddedRows, training: Training) -> float:
+    """Train the teacher for an epoch as the EasyNLP loop does; returns the seconds, without loading.
+
+    Args:
+        rows: with labels.
+    """
+    teacher = load_classifier(encoder, labels)
+    set_attention("eager", teacher)
+    begun = time.perf_counter()
+    for batch in training_steps(teacher, rows, LEARNING_RATE, 1, training):
         teacher(**batch).loss.backward()
+    return time.perf_counter() - begun
 
 
-def steps(
-    model: PreTrainedModel, rows: list[dict[str, Tensor]], learning_rate: float, epochs: int, batch_size: int, seed: int
+def training_steps(
+    model: PreTrainedModel, rows: PaddedRows, learning_rate: float, epochs: int, training: Training
 ) -> Iterator[Batch]:
-    """Batches; after each, what was left in the gradients becomes an optimizer step."""
-    batches = loader(rows, batch_size, seed)
-    optimizer = torch.optim.AdamW(parameter_groups(model, 0.01), lr=learning_rate)
+    """Yield batches; after the caller has computed a batch's gradients, take an optimizer step with them."""
+    batches = shuffled(rows, training)
+    optimizer = torch.optim.AdamW(parameter_groups(model, training.weight_decay), lr=learning_rate)
     total = epochs * len(batches)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(0.1 * total), total)
+    schedule = get_linear_schedule_with_warmup(optimizer, round(training.warmup * total), total)
     model.train()
     for _ in range(epochs):
         for batch in batches:
             yield batch
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
 
 
-def set_attention(shown: bool, *models: PreTrainedModel) -> None:
-    """Attention probabilities can be had of the eager implementation alone."""
+def shuffled(rows: PaddedRows, training: Training) -> DataLoader:
+    """Batches of the rows in a random order."""
+    order = torch.Generator().manual_seed(training.seed)
+    return DataLoader(rows, training.batch_size, shuffle=True, generator=order)  # type: ignore[arg-type]
+
+
+def set_attention(implementation: str, *models: PreTrainedModel) -> None:
+    """Choose an attention implementation of transformers; only "eager" returns probabilities."""
     for model in models:
-        model.set_attn_implementation("eager" if shown else "sdpa")
-
-
-@torch.no_grad()
-def stage_loss(student: PreTrainedModel, teacher: PreTrainedModel, rows: EncodedRows, stage: Stage) -> float:
-    """Mean loss of a stage over the rows, in fp32 and without dropout, whoever taught the student."""
-    terms = bind(stage.terms, teacher.config, student.config, "single_label")
-    need, own = needs(terms)
-    for model in (student, teacher):
-        model.eval()
-        enable(model)
-    found = torch.zeros(())
-    for start in range(0, len(rows), 32):
-        batch = rows.batch(np.arange(start, min(start + 32, len(rows))))
-        views = [view(model, batch, n) for model, n in ((student, own), (teacher, need))]
-        for term in terms:
-            found += rows_loss(term, views[0], views[1], batch, 0.0, lambda values, _: values).sum()
-    return float(found / len(rows))
+        model.set_attn_implementation(implementation)

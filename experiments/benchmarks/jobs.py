@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,13 @@ STUDENT = StudentFromTeacher(layers=3)
 
 
 def make_task(train: Path, encoder: str, max_length: int, training: Training) -> Task:
-    """A task over one training table; its student has 3 layers. Two of its rows are the dev table, so scoring is free.
+    """A task over one training table, whose student has 3 layers. Its dev table has two rows, since scores don't matter.
 
     Args:
         encoder: the pretrained encoder that the teacher starts from.
     """
     dev = train.with_name("dev.tsv")
-    write_rows(dev, list(read_rows(train))[:2])
+    write_rows(dev, islice(read_rows(train), 2))
     return Task(str(train), str(dev), str(dev), encoder, STUDENT, max_length=max_length, training=training)
 
 
@@ -118,8 +119,8 @@ class MetakdJobs:
         return prepare(plan, self.labels, self.domains, self.accelerator)
 
     def stage_job(self, run: DistillationRun, number: int) -> DistillationJob:
-        """A stage that is ready to train: the teacher's activations are cached, if this process caches them."""
-        epochs = 2  # for one epoch alone nothing is cached
+        """A stage that is ready to train: the teacher's activations are cached if cpu_tuning is on."""
+        epochs = 2  # a stage of one epoch caches nothing
         job = stage_job(run, run.stages[number], epochs, empty_folder(self.folder / "cache"))
         job.teacher.start()
         return job

@@ -33,7 +33,7 @@ def test_pairs_stay_as_they_are_written() -> None:
         ("skip", 6, 4, r"4 does not divide 6\. Choose 1, 2, 3, 6 layers"),
         ("skip", 6, 1, r"skip .* have 6 and 1 layers, which leaves none\. Use layers: final"),
         ("last", 6, 1, r"last .* have 6 and 1 layers, which leaves none\. Use layers: final"),
-        ("last", 3, 3, r"last .* have 3 and 3 layers, which leaves none\. Use layers: final"),
+        ("last", 3, 4, r"last .* have 3 and 4 layers, which leaves none\. Use layers: final"),
         ([[7, 1]], 6, 3, r"\[7, 1\] is out of range; the teacher has layers 1 to 6, the student 1 to 3"),
         ([[1, 4]], 6, 3, r"\[1, 4\] is out of range"),
         ([[0, 1]], 6, 3, r"\[0, 1\] is out of range"),

@@ -80,7 +80,7 @@ LN2, LN3 = math.log(2), math.log(3)
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
 @pytest.mark.parametrize(
-    ("loss", "student", "wanted"),
+    ("loss", "student", "expected"),
     # The teacher's logits are (ln 3, 0): softmax (3/4, 1/4), sigmoids (3/4, 1/2). The student's (0, 0): halves.
     [
         (losses.soft_cross_entropy, (0, 0), LN2),
@@ -98,14 +98,16 @@ LN2, LN3 = math.log(2), math.log(3)
         (losses.binary_kl, (0, 0), (3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)) / 2),
     ],
 )
-def test_hand_worked_soft_losses(loss: Callable[..., Tensor], student: Row, wanted: float, temperature: float) -> None:
+def test_hand_worked_soft_losses(
+    loss: Callable[..., Tensor], student: Row, expected: float, temperature: float
+) -> None:
     # Logits T times as large divided by T are these again; T^2 remains.
-    found = loss(temperature * torch.tensor([student]), temperature * torch.tensor([[LN3, 0.0]]), temperature)
-    assert found.tolist() == pytest.approx([wanted * temperature**2])
+    values = loss(temperature * torch.tensor([student]), temperature * torch.tensor([[LN3, 0.0]]), temperature)
+    assert values.tolist() == pytest.approx([expected * temperature**2])
 
 
 @pytest.mark.parametrize(
-    ("loss", "one", "other", "wanted"),
+    ("loss", "one", "other", "expected"),
     [
         (losses.cross_entropy, [LN3, 0.0], 1, 2 * LN2),  # softmax (3/4, 1/4), of which -ln 1/4
         (losses.binary_cross_entropy, [0.0, LN3], [1, 0], 3 / 2 * LN2),  # half of -ln 1/2 - ln(1 - 3/4)
@@ -114,39 +116,32 @@ def test_hand_worked_soft_losses(loss: Callable[..., Tensor], student: Row, want
         (losses.logits_cosine, [1.0, 0.0], [3.0, 4.0], 0.4),  # 1 - 3 / 5
     ],
 )
-def test_hand_worked_losses(loss: Callable[..., Tensor], one: Row, other: Row | float, wanted: float) -> None:
-    assert loss(torch.tensor([one]), torch.tensor([other])).tolist() == pytest.approx([wanted])
+def test_hand_worked_losses(loss: Callable[..., Tensor], one: Row, other: Row | float, expected: float) -> None:
+    assert loss(torch.tensor([one]), torch.tensor([other])).tolist() == pytest.approx([expected])
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 @soft_losses
 def test_soft_losses_against_naive_loops(loss: Callable[..., Tensor], temperature: float) -> None:
     pairs = zip(STUDENT.tolist(), TEACHER.tolist(), strict=True)
-    wanted = [SOFT[loss](student, teacher, temperature) for student, teacher in pairs]
-    assert loss(STUDENT, TEACHER, temperature).tolist() == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    expected = [SOFT[loss](student, teacher, temperature) for student, teacher in pairs]
+    assert loss(STUDENT, TEACHER, temperature).tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def test_other_losses_against_naive_loops() -> None:
     label, several, number = torch.tensor([3, 0, 1]), (TEACHER > 0).long(), random(B)
-    wanted: dict[str, Row] = {"ce": [], "bce": [], "mse": [], "cosine": []}
+    expected: dict[str, Row] = {"ce": [], "bce": [], "mse": [], "cosine": []}
     for row, (s, t) in enumerate(zip(STUDENT.tolist(), TEACHER.tolist(), strict=True)):
-        wanted["ce"].append(-math.log(softmax(s)[label[row]]))
-        wanted["bce"].append(-sum(math.log(sigmoid(a if b > 0 else -a)) for a, b in zip(s, t, strict=True)) / C)
-        wanted["mse"].append(sum((a - b) ** 2 for a, b in zip(s, t, strict=True)) / C)
-        wanted["cosine"].append(1 - sum(a * b for a, b in zip(s, t, strict=True)) / math.hypot(*s) / math.hypot(*t))
-    assert losses.cross_entropy(STUDENT, label).tolist() == pytest.approx(wanted["ce"], rel=1e-5)
-    assert losses.binary_cross_entropy(STUDENT, several).tolist() == pytest.approx(wanted["bce"], rel=1e-5)
-    assert losses.logits_mse(STUDENT, TEACHER).tolist() == pytest.approx(wanted["mse"], rel=1e-5)
-    assert losses.logits_cosine(STUDENT, TEACHER).tolist() == pytest.approx(wanted["cosine"], rel=1e-5)
+        expected["ce"].append(-math.log(softmax(s)[label[row]]))
+        expected["bce"].append(-sum(math.log(sigmoid(a if b > 0 else -a)) for a, b in zip(s, t, strict=True)) / C)
+        expected["mse"].append(sum((a - b) ** 2 for a, b in zip(s, t, strict=True)) / C)
+        expected["cosine"].append(1 - sum(a * b for a, b in zip(s, t, strict=True)) / math.hypot(*s) / math.hypot(*t))
+    assert losses.cross_entropy(STUDENT, label).tolist() == pytest.approx(expected["ce"], rel=1e-5)
+    assert losses.binary_cross_entropy(STUDENT, several).tolist() == pytest.approx(expected["bce"], rel=1e-5)
+    assert losses.logits_mse(STUDENT, TEACHER).tolist() == pytest.approx(expected["mse"], rel=1e-5)
+    assert losses.logits_cosine(STUDENT, TEACHER).tolist() == pytest.approx(expected["cosine"], rel=1e-5)
     squares = [(s[0] - n) ** 2 for s, n in zip(STUDENT.tolist(), number.tolist(), strict=True)]
     assert losses.squared_error(STUDENT[:, :1], number).tolist() == pytest.approx(squares, rel=1e-5)
-
-
-@soft_losses
-def test_a_temperature_per_row_is_the_rows_one_by_one(loss: Callable[..., Tensor]) -> None:
-    heat = [0.5, 1.0, 4.0]
-    rows = [loss(STUDENT[i : i + 1], TEACHER[i : i + 1], heat[i]) for i in range(B)]
-    torch.testing.assert_close(loss(STUDENT, TEACHER, torch.tensor(heat)), torch.cat(rows))
 
 
 @pytest.mark.parametrize("loss", [losses.kl_divergence, losses.reverse_kl, losses.jensen_shannon])
@@ -166,7 +161,7 @@ def gradient(loss: Callable[..., Tensor], student: Tensor, *others: Tensor | flo
     return torch.autograd.grad(loss(student, *others).sum(), student)[0]
 
 
-@pytest.mark.parametrize("temperature", [2.0, torch.tensor([0.5, 1.0, 4.0])], ids=["one", "per_row"])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -175,11 +170,11 @@ def gradient(loss: Callable[..., Tensor], student: Tensor, *others: Tensor | flo
     ],
 )
 def test_cross_entropy_and_kl_have_one_gradient(
-    one: Callable[..., Tensor], other: Callable[..., Tensor], temperature: float | Tensor
+    one: Callable[..., Tensor], other: Callable[..., Tensor], temperature: float
 ) -> None:
-    found = gradient(one, STUDENT, TEACHER, temperature)
-    torch.testing.assert_close(found, gradient(other, STUDENT, TEACHER, temperature))
-    assert found.abs().max() > 0.01
+    of_one = gradient(one, STUDENT, TEACHER, temperature)
+    torch.testing.assert_close(of_one, gradient(other, STUDENT, TEACHER, temperature))
+    assert of_one.abs().max() > 0.01
 
 
 def test_soft_binary_cross_entropy_has_its_least_at_the_teacher() -> None:
@@ -192,8 +187,8 @@ def test_sure_and_wrong_is_large_but_finite(loss: Callable[..., Tensor]) -> None
     student, teacher = torch.tensor([[300.0, -300.0]]), torch.tensor([[-300.0, 300.0]])
     # Jensen-Shannon ends at ln 2, the binary losses count 300 for each class, the others 600 for the pair.
     binary = dict.fromkeys((losses.soft_binary_cross_entropy, losses.binary_kl), 300)
-    wanted = {losses.jensen_shannon: LN2, **binary}.get(loss, 600)
-    assert loss(student, teacher, 1.0).tolist() == pytest.approx([wanted])
+    expected = {losses.jensen_shannon: LN2, **binary}.get(loss, 600)
+    assert loss(student, teacher, 1.0).tolist() == pytest.approx([expected])
     assert gradient(loss, student, teacher, 1.0).isfinite().all()
 
 
