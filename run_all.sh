@@ -46,13 +46,13 @@ read -ra domains <<<"${DOMAINS:-${GENRES:-}}"
 unset DOMAINS GENRES # the plan of a method sets DOMAINS
 experiments/run_method.sh "${domains[@]}"
 
-read -ra students <<<"$(echo "$METHOD_FOLDER"/students/*/)"
+students=("$METHOD_FOLDER"/students/*/config.json)
 cat <<END
 
 Results:  $METHOD_FOLDER/results.json, $METHOD_FOLDER/report.md
 Teachers: $RUN/teachers
 Students: $METHOD_FOLDER/students/DOMAIN (plain Hugging Face classifiers)
-Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='${students[0]%/}')('Not bad at all.', truncation=True))"
+Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$(dirname "${students[0]}")')('Not bad at all.', truncation=True))"
           another method: METHOD=experiments/methods/tinybert.yaml ./run_all.sh
           another seed:   RUN=$RUN-seed2 OVERRIDES="--task.training.seed 2" ./run_all.sh
           your own tables: data_prep/README.md

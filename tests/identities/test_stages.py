@@ -1,6 +1,7 @@
 """What must hold of a stage's weights and denominators, whatever the numbers are."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,111 +9,97 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from metakd.config import Training
-from metakd.data.encoding import EncodedRows, encode
-from metakd.data.labels import Labels
+from metakd.data.encoding import EncodedRows, encode, model_inputs
 from metakd.data.tables import TRAINING, write_rows
-from metakd.errors import InputError
-from metakd.methods import Schedule, Stage, Term
-from metakd.models.views import Need
+from metakd.methods.stage import Schedule, Stage, Term
 from metakd.objectives.distillation import DistillationObjective
 from metakd.objectives.terms import bind
+from metakd.training.jobs import DistillationJob
 from metakd.training.loop import train_step
-from metakd.training.problems import DistillationProblem, batch_means
 from metakd.training.runtime import start
-from metakd.training.teacher_outputs import TeacherViews
-from tests.conftest import make_rows, make_tokenizer, tiny_config
+from metakd.training.teacher_outputs import TeacherOutputs
+from tests.conftest import DOMAINS, LABELS, make_rows, make_tokenizer, tiny_config
 
-LABELS = Labels(("negative", "positive"))
 SOFT, HARD = Term("logits", "kl", temperature=2.0), Term("label", scale=0.5)
+EVERY = np.arange(12)
+WEIGHTS = np.linspace(0.2, 1.3, 12)
 
 
 @pytest.fixture
 def rows(tmp_path: Path) -> EncodedRows:
     """12 rows, every third without label."""
-    found = [{**row, "label": "" if i % 3 == 0 else row["label"]} for i, row in enumerate(make_rows(12))]
-    write_rows(tmp_path / "rows.tsv", found)
-    return encode(tmp_path / "rows.tsv", make_tokenizer(), 32, LABELS, ["books", "films", "phones"], TRAINING)
+    table = [{**row, "label": "" if i % 3 == 0 else row["label"]} for i, row in enumerate(make_rows(12))]
+    write_rows(tmp_path / "rows.tsv", table)
+    return encode(tmp_path / "rows.tsv", make_tokenizer(), 32, LABELS, DOMAINS, TRAINING)
 
 
-def problem(rows: EncodedRows, weights: np.ndarray, **settings: object) -> DistillationProblem:
+def make_job(rows: EncodedRows, weights: np.ndarray, soft: Term = SOFT, **options: Any) -> DistillationJob:
+    """A stage on soft and hard labels with random teacher logits; options are fields of `Stage`."""
     torch.manual_seed(0)
     student = AutoModelForSequenceClassification.from_config(tiny_config(layers=2))
-    stage = Stage("s", [SOFT, HARD], 1, 1e-3, select="last", **settings)  # type: ignore[arg-type]
+    stage = Stage("stage", [soft, HARD], 1, 1e-3, select="last", **options)
     objective = DistillationObjective(student, bind(stage.terms, None, student.config, "single_label"), None, None)
     logits = np.random.default_rng(2).normal(size=(12, 2)).astype(np.float32)
-    views = TeacherViews(logits, None, Need())
-    return DistillationProblem(objective, stage, rows, None, weights, views, LABELS, start("fp32"))
+    outputs = TeacherOutputs(logits, None, [])
+    return DistillationJob(objective, stage, rows, None, weights, outputs, LABELS, start("fp32"))
 
 
-def step(made: DistillationProblem, chosen: np.ndarray) -> tuple[dict[str, float], torch.Tensor]:
-    """Each term's loss over a step, and the gradient of the classifier."""
-    found: list[torch.Tensor] = []
+def step(job: DistillationJob, chosen: np.ndarray) -> tuple[dict[str, float], torch.Tensor]:
+    """Each term's loss in a step, and the gradient of the classifier."""
+    gradients: list[torch.Tensor] = []
 
-    class Keep(torch.optim.SGD):
+    class NoUpdate(torch.optim.SGD):
         def step(self, closure=None):  # type: ignore[no-untyped-def]
-            found.append(made.student.classifier.weight.grad.clone())
+            gradients.append(job.student.classifier.weight.grad.clone())
 
     training = Training(max_grad_norm=1e9)
-    optimizer = Keep(made.objective.parameters(), lr=0.0)
-    return train_step(made, made.objective, optimizer, made.accelerator, chosen, training, 0), found[0]
+    optimizer = NoUpdate(job.objective.parameters(), lr=0.0)
+    return train_step(job, job.objective, optimizer, job.accelerator, chosen, training, 0), gradients[0]
 
 
-EVERY = np.arange(12)
-WEIGHTS = np.linspace(0.2, 1.3, 12)
+def test_the_size_of_weights_matters_only_if_terms_are_divided_by_rows(rows: EncodedRows) -> None:
+    by_weights, by_rows = (
+        [step(make_job(rows, k * WEIGHTS, row_weight="prototype", divide_by=divide_by), EVERY) for k in (1.0, 3.0)]
+        for divide_by in ("weights", "rows")
+    )
+    torch.testing.assert_close(by_weights[1], by_weights[0])
+    torch.testing.assert_close(by_rows[1][1], 3 * by_rows[0][1])
+    assert by_rows[0][0]["logits"] == pytest.approx(by_weights[0][0]["logits"] * WEIGHTS.mean())
 
 
-def test_normalised_weights_have_no_size_and_others_do(rows: EncodedRows) -> None:
-    found = {
-        (normalised, factor): step(
-            problem(rows, factor * WEIGHTS, row_weight="prototype", normalised=normalised), EVERY
-        )
-        for normalised in (True, False)
-        for factor in (1.0, 3.0)
-    }
-    torch.testing.assert_close(found[True, 3.0][1], found[True, 1.0][1])
-    torch.testing.assert_close(found[False, 3.0][1], 3 * found[False, 1.0][1])
-    torch.testing.assert_close(found[False, 1.0][0]["logits"], found[True, 1.0][0]["logits"] * WEIGHTS.mean())
-
-
-@pytest.mark.parametrize("normalised", [True, False])
-def test_the_label_term_is_a_mean_over_labelled_rows_however_steps_fall(rows: EncodedRows, normalised: bool) -> None:
-    """A step with one labelled row must not give it the weight of a whole batch."""
+@pytest.mark.parametrize("divide_by", ["weights", "rows"])
+def test_the_label_term_is_a_mean_over_labelled_rows_however_steps_fall(rows: EncodedRows, divide_by: str) -> None:
+    """A lone labelled row in a step must not weigh as much as a whole batch."""
     weights = np.where(EVERY < 6, 0.5, 1.5)
-    made = problem(rows, weights, row_weight="prototype", normalised=normalised)
+    job = make_job(rows, weights, row_weight="prototype", divide_by=divide_by)
     labelled = np.flatnonzero(rows.labelled)
     assert len(labelled) == 8
     batch = rows.batch(EVERY)
-    logits = made.student(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]).logits
-    found = torch.nn.functional.cross_entropy(logits, batch["label"], reduction="none").detach().numpy()
-    norm = weights if normalised else np.ones(12)
-    wanted = (weights * found)[labelled].sum() / norm[labelled].sum()
-    assert step(made, EVERY)[0]["label"] == pytest.approx(wanted, rel=1e-5)
+    logits = job.student(**model_inputs(batch)).logits
+    losses = torch.nn.functional.cross_entropy(logits, batch["label"], reduction="none").detach().numpy()
+    per_row = weights if divide_by == "weights" else np.ones(12)
+    expected = (weights * losses)[labelled].sum() / per_row[labelled].sum()
+    assert step(job, EVERY)[0]["label"] == pytest.approx(expected, rel=1e-5)
     steps = [np.array([0, 3, 6, 1]), np.array([2, 4, 5, 7]), np.array([8, 9, 10, 11])]  # 1, 4 and 3 labelled rows
-    parts = sum(step(made, chosen)[0]["label"] * norm[chosen].sum() for chosen in steps) / norm.sum()
-    assert parts == pytest.approx(wanted, rel=1e-5)
+    mean = sum(step(job, chosen)[0]["label"] * per_row[chosen].sum() for chosen in steps) / per_row.sum()
+    assert mean == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_released_weights_move_whole_batches(rows: EncodedRows) -> None:
-    """Mean weight times mean loss of each batch, as if every loss had been one number before the weights met it."""
+def test_released_weights_multiply_whole_batches(rows: EncodedRows) -> None:
+    """Mean weight times mean loss of each batch: every loss is one number before the weights multiply it."""
     batches = [EVERY[:5], EVERY[5:]]
-    released = problem(rows, WEIGHTS, row_weight="expertise_released", normalised=False)
+    released = make_job(rows, WEIGHTS, row_weight="expertise_released", divide_by="rows")
     released.start_epoch(batches, np.random.default_rng(0))
     for chosen in batches:
-        plain, gradient = step(problem(rows, np.ones(12)), chosen)
-        found, moved = step(released, chosen)
-        assert found["logits"] == pytest.approx(WEIGHTS[chosen].mean() * plain["logits"], rel=1e-5)
-        torch.testing.assert_close(moved, gradient * WEIGHTS[chosen].mean(), rtol=1e-4, atol=1e-7)
-    assert batch_means(WEIGHTS, batches)[[0, 4]].tolist() == [WEIGHTS[:5].mean()] * 2
-    with pytest.raises(InputError, match="set normalised: false"):
-        Stage("s", [SOFT], 1, 1e-3, row_weight="expertise_released")
+        plain_losses, plain_gradient = step(make_job(rows, np.ones(12)), chosen)
+        losses, gradient = step(released, chosen)
+        assert losses["logits"] == pytest.approx(WEIGHTS[chosen].mean() * plain_losses["logits"], rel=1e-5)
+        torch.testing.assert_close(gradient, plain_gradient * WEIGHTS[chosen].mean(), rtol=1e-4, atol=1e-7)
 
 
-def test_a_temperature_may_change_in_the_course_of_a_stage(rows: EncodedRows) -> None:
-    term = Term("logits", "kl", temperature=Schedule(4.0, 1.0))
-    assert [term.temperature_at(share) for share in (0.0, 0.5, 1.0)] == [4.0, 2.5, 1.0]
-    made = problem(rows, np.ones(12))
-    made.terms[0].term.temperature, made.share = Schedule(4.0, 1.0), 0.5
-    fixed = problem(rows, np.ones(12))
-    fixed.terms[0].term.temperature = 2.5
-    for one, other in zip(step(made, EVERY), step(fixed, EVERY), strict=True):
-        torch.testing.assert_close(one, other)
+def test_a_scheduled_temperature_is_that_of_the_steps_progress(rows: EncodedRows) -> None:
+    scheduled = make_job(rows, np.ones(12), Term("logits", "kl", temperature=Schedule(4.0, 1.0)))
+    scheduled.progress = 0.5
+    torch.testing.assert_close(
+        step(scheduled, EVERY), step(make_job(rows, np.ones(12), Term("logits", "kl", temperature=2.5)), EVERY)
+    )

@@ -1,8 +1,8 @@
-"""Our losses give TextBrewer's numbers. How to run it stands in requirements.txt.
+"""Our losses equal TextBrewer's; requirements.txt says how to run these tests.
 
-TextBrewer has one number a batch, we have one a row. Its mean over a batch's tokens is our rows' mean weighted by
-their tokens, its mean over pairs of tokens ours weighted by tokens squared, its mean over rows ours as it is.
-What remains different is a factor, said at each test.
+TextBrewer has one number per batch, we have one per row. Its mean over the tokens of a batch is the mean of our rows
+weighted by their tokens, its mean over pairs of tokens is weighted by tokens squared, its mean over rows is unweighted.
+Each test names the factor that remains.
 """
 
 import pytest
@@ -29,7 +29,7 @@ def weighted(rows: Tensor, weights: Tensor) -> Tensor:
 
 STATES = random(B, L, D, seed=1), random(B, L, D, seed=2)
 LOGITS = random(B, C, seed=1), random(B, C, seed=2)
-HEATS = pytest.mark.parametrize("temperature", [1.0, 4.0, torch.tensor([0.5, 1.0, 2.0, 4.0])], ids=["1", "4", "rows"])
+temperatures = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 
 
 def scores(padding: float) -> tuple[Tensor, Tensor]:
@@ -41,22 +41,22 @@ def scores(padding: float) -> tuple[Tensor, Tensor]:
 SCORES = scores(torch.finfo(torch.float32).min)
 
 
-def same(found: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+def assert_same(ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-@HEATS
-def test_soft_cross_entropy(temperature: float | Tensor) -> None:
+@temperatures
+def test_soft_cross_entropy(temperature: float) -> None:
     """TextBrewer leaves T^2 to the user's weights."""
     ours = losses.soft_cross_entropy(*LOGITS, temperature) / temperature**2
-    same(ours.mean(), textbrewer.kd_ce_loss(*LOGITS, temperature))
+    assert_same(ours.mean(), textbrewer.kd_ce_loss(*LOGITS, temperature))
 
 
-@HEATS
-def test_logits_mse(temperature: float | Tensor) -> None:
+@temperatures
+def test_logits_mse(temperature: float) -> None:
     """TextBrewer divides the logits by T."""
-    ours = losses.logits_mse(*LOGITS) / torch.as_tensor(temperature) ** 2
-    same(ours.mean(), textbrewer.kd_mse_loss(*LOGITS, temperature))
+    ours = losses.logits_mse(*LOGITS) / temperature**2
+    assert_same(ours.mean(), textbrewer.kd_mse_loss(*LOGITS, temperature))
 
 
 @pytest.mark.parametrize("mask", [MASK, torch.ones_like(MASK)], ids=["padded", "full"])
@@ -66,47 +66,48 @@ def test_logits_mse(temperature: float | Tensor) -> None:
     ids=["mse", "cosine"],
 )
 def test_hidden(ours, theirs, mask: Tensor) -> None:
-    same(weighted(ours(*STATES, mask), mask.sum(1)), theirs(*STATES, mask))
+    assert_same(weighted(ours(*STATES, mask), mask.sum(1)), theirs(*STATES, mask))
 
 
-def test_cls_normalised_mse() -> None:
+def test_normalised_vector_mse() -> None:
     """TextBrewer takes position 0; padding stands on the right here."""
-    same(matches.cls_normalised_mse(*STATES, MASK).mean(), textbrewer.pkd_loss(*STATES))
+    first = [matches.first_token(states, MASK) for states in STATES]
+    assert_same(matches.normalised_vector_mse(*first, MASK).mean(), textbrewer.pkd_loss(*STATES))
 
 
 @pytest.mark.parametrize("width", [D, 5])
 def test_gram_mse_without_padding(width: int) -> None:
     student, teacher = STATES[0][..., :width], STATES[1]
     ours = matches.gram_mse(student, teacher, torch.ones_like(MASK))
-    same(ours.mean(), textbrewer.mmd_loss([student] * 2, [teacher] * 2))
+    assert_same(ours.mean(), textbrewer.mmd_loss([student] * 2, [teacher] * 2))
 
 
 def test_gram_mse_with_padding() -> None:
-    """Given a mask, TextBrewer divides each Gram matrix by the padded length L instead of the width D.
+    """With a mask, TextBrewer divides each Gram matrix by the padded length L instead of the width D.
 
-    For equal widths that is a factor (D/L)^2, which makes its number depend on the batch's length.
+    For equal widths this is a factor (D/L)^2, so its number depends on the length of the batch.
     """
     ours = weighted(matches.gram_mse(*STATES, MASK), TOKENS**2)
-    same(ours * (D / L) ** 2, textbrewer.mmd_loss([STATES[0]] * 2, [STATES[1]] * 2, MASK))
+    assert_same(ours * (D / L) ** 2, textbrewer.mmd_loss([STATES[0]] * 2, [STATES[1]] * 2, MASK))
 
 
 def test_attention_score_mse() -> None:
-    """Given a mask; without one TextBrewer counts negative scores as 0, and its numbers are others."""
+    """Without a mask TextBrewer counts negative scores as 0."""
     ours = weighted(matches.attention_score_mse(*SCORES, MASK), TOKENS**2)
-    same(ours, textbrewer.att_mse_loss(*SCORES, MASK))
+    assert_same(ours, textbrewer.att_mse_loss(*SCORES, MASK))
 
 
 def test_attention_cross_entropy() -> None:
     ours = weighted(matches.attention_cross_entropy(*SCORES, MASK), TOKENS)
-    same(ours, textbrewer.att_ce_loss(*SCORES, MASK))
+    assert_same(ours, textbrewer.att_ce_loss(*SCORES, MASK))
 
 
 def test_attention_cross_entropy_of_averaged_heads() -> None:
-    """TextBrewer averages scores over heads, where we, for unequal head counts, average probabilities.
+    """TextBrewer averages scores over heads; for unequal head counts we average probabilities.
 
-    The scores of padding are moderate: the sum of several heads' lowest numbers has no finite value.
+    The scores of padding are moderate, because the sum of several lowest numbers is not finite.
     """
     student, teacher = scores(-1e4)
     means = [s.mean(1, keepdim=True) for s in (student, teacher)]
     ours = weighted(matches.attention_cross_entropy(*means, MASK), TOKENS)
-    same(ours, textbrewer.att_ce_mean_loss(student, teacher, MASK))
+    assert_same(ours, textbrewer.att_ce_mean_loss(student, teacher, MASK))

@@ -1,102 +1,143 @@
+"""Task files: those that are shipped, students as they are documented, and every value that is refused."""
+
+import math
 import re
-import subprocess
+from argparse import ArgumentError
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonargparse import capture_parser
 
 from metakd.cli import run
-from metakd.config import Task
-from metakd.methods import Method
-from metakd.objectives.terms import bind
-from tests.conftest import ROOT, read_yaml, run_script, script, tiny_config
+from metakd.config import BiLSTMStudent, FreshStudent, Student, StudentFromTeacher, Task, TextCNNStudent, Training
+from metakd.errors import InputError
+from tests.conftest import ROOT, read_yaml, script
 
 SCRIPTS = [*ROOT.glob("experiments/*.py"), *ROOT.glob("data_prep/*.py")]
+DOCUMENTED: dict[str, Student] = {
+    "{layers: 3}": StudentFromTeacher(3),
+    "{layers: 3, of: pretrained}": StudentFromTeacher(3, of="pretrained"),
+    "{hidden_size: 312, layers: 4, heads: 12}": FreshStudent(312, 4, 12),
+    "{architecture: text_cnn, filters: 100, widths: [3, 4, 5]}": TextCNNStudent("text_cnn", 100, [3, 4, 5]),
+    "{architecture: bilstm, lstm_size: 150, layers: 1}": BiLSTMStudent("bilstm", 150, 1),
+}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments/tasks").glob("*.yaml")), ids=lambda p: p.name)
+def task(**options: Any) -> Task:
+    return Task(**{"train": "a.tsv", "dev": "b.tsv", "test": "c.tsv", "teacher": "t", "student": "s", **options})
+
+
+@pytest.fixture
+def task_file(tmp_path: Path) -> Path:
+    """A task file that only lacks a student."""
+    path = tmp_path / "task.yaml"
+    path.write_text("train: a.tsv\ndev: b.tsv\ntest: c.tsv\nteacher: t\n")
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments/tasks").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_task_loads(path: Path) -> None:
     assert isinstance(read_yaml(path, Task), Task)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments/methods").glob("*.yaml")), ids=lambda p: p.name)
-def test_every_shipped_method_loads_and_binds(path: Path) -> None:
-    method = read_yaml(path, Method)
-    assert isinstance(method, Method)
-    for stage in method.stages:
-        assert bind(stage.terms, tiny_config(layers=4), tiny_config(layers=2), "single_label")
+def test_documented_students_are_listed_here() -> None:
+    documented = re.findall(r"^\| `(\{[^`]+\})` \|", (ROOT / "data_prep/README.md").read_text("utf-8"), re.MULTILINE)
+    assert documented == list(DOCUMENTED)
 
 
-def distill(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run_script(
-        tmp_path, "experiments/distill.py", "--task", ROOT / "experiments/tasks/review_snippets.yaml", "--method",
-        ROOT / "experiments/methods/metakd.yaml", "--teacher", "t", "--domain", "d", "--out", tmp_path / "o",
-        *arguments,
-    )  # fmt: skip
+@pytest.mark.parametrize("text", DOCUMENTED)
+def test_a_documented_student_can_be_written_in_a_file_and_on_the_command_line(text: str, task_file: Path) -> None:
+    assert read_yaml(task_file, Task, "--file.student", text).student == DOCUMENTED[text]
+    task_file.write_text(f"{task_file.read_text()}student: {text}\n")
+    assert read_yaml(task_file, Task).student == DOCUMENTED[text]
+    assert read_yaml(task_file, Task, "--file.student", "a/folder").student == "a/folder"
 
 
 @pytest.mark.parametrize(
-    ("argument", "hint"), [("--task.training.sed=2", "'seed'"), ("--task.max_lenght=2", "'max_length'")]
-)
-def test_an_unknown_option_names_the_nearest(tmp_path: Path, argument: str, hint: str) -> None:
-    done = distill(tmp_path, argument)
-    assert done.returncode == 2
-    assert f"did you mean {hint}" in done.stderr
+    ("lines", "key"),
+    [("student: s\nmax_lenght: 9", "max_lenght"), ("student: s\ntraining: {epoch: 1}", "epoch"),
+     ("student: {layer: 2}", "layer"), ("student: s\nproblem: regresion", "regresion")],
+)  # fmt: skip
+def test_an_unknown_key_or_value_in_a_file_is_named(lines: str, key: str, task_file: Path) -> None:
+    task_file.write_text(f"{task_file.read_text()}{lines}\n")
+    with pytest.raises(ArgumentError, match=rf"\b{key}\b"):
+        read_yaml(task_file, Task)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "hint"),
-    [("labls: [a]", "'labels'"), ("training: {epoch: 1}", "'epochs'"), ("student: {layer: 2}", "'layers'")],
+    ("options", "message"),
+    [
+        ({"student": "{layer: 3}"}, "'layers'"),
+        ({"student": "{hiden_size: 3, layers: 2}"}, "'hidden_size'"),
+        ({"problem": "regression", "labels": ["score"]}, r"task\.labels: \['score'\].*leave them out"),
+        ({"labels": ["a", "b", "a"]}, r"task\.labels has a name twice: \['a', 'b', 'a'\]"),
+        ({"domains": ["a", "a"]}, r"task\.domains has a name twice: \['a', 'a'\]"),
+        ({"epochs_scale": 0.0}, r"task\.epochs_scale is 0\.0; it must be above 0"),
+        ({"epochs_scale": math.inf}, r"task\.epochs_scale is inf"),
+        ({"epochs_scale": math.nan}, r"task\.epochs_scale is nan"),
+        ({"select_by": "accuracy", "problem": "multi_label"}, r"task\.select_by is accuracy, .* multi_label task"),
+        ({"select_by": "macro_f1", "problem": "regression"}, r"task\.select_by is macro_f1, but a regression"),
+        ({"max_length": 3}, r"task\.max_length is 3; a row needs at least 4 tokens"),
+    ],
 )
-def test_an_unknown_key_in_a_file_names_the_nearest(tmp_path: Path, wrong: str, hint: str) -> None:
-    task = tmp_path / "task.yaml"
-    lines = ["train: a.tsv", "dev: b.tsv", "test: c.tsv", "teacher: t"]
-    task.write_text("\n".join([*lines, *([] if wrong.startswith("student") else ["student: s"]), wrong]))
-    done = run_script(tmp_path, "experiments/check_task.py", "--task", task)
-    assert done.returncode == 2
-    assert f"did you mean {hint}" in done.stderr
-
-
-def test_an_unknown_key_in_a_term_names_the_nearest(tmp_path: Path) -> None:
-    method = tmp_path / "method.yaml"
-    method.write_text(
-        "stages:\n- name: one\n  epochs: 1\n  learning_rate: 1\n  terms: [{feature: logits, loss: kl, temprature: 2}]\n"
-    )
-    done = distill(tmp_path, "--method", str(method))
-    assert done.returncode == 2
-    assert "did you mean 'temperature'" in done.stderr
+def test_a_task_value_that_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        task(**options)
 
 
 @pytest.mark.parametrize(
-    "student",
-    re.findall(r"^\| `(\{[^`]+\})` \|", (ROOT / "data_prep/README.md").read_text("utf-8"), re.MULTILINE),
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, r"training\.batch_size and training\.micro_batch_size must be at least 1"),
+        ({"micro_batch_size": 0}, r"training\.batch_size and training\.micro_batch_size must be at least 1"),
+        ({"warmup": 1.0}, r"training\.warmup is 1\.0; it is a fraction of the steps"),
+        ({"warmup": -0.1}, r"training\.warmup is -0\.1; it is a fraction of the steps"),
+    ],
 )
-def test_every_documented_student_is_one_on_the_command_line_and_in_a_file(tmp_path: Path, student: str) -> None:
-    task = tmp_path / "task.yaml"
-    task.write_text(f"train: a.tsv\ndev: b.tsv\ntest: c.tsv\nteacher: t\nstudent: {student}\n")
-    for extra in ([], ["--task.student", student]):
-        done = run_script(tmp_path, "experiments/check_task.py", "--task", task, *extra)
-        assert "task.train: no file 'a.tsv'" in done.stderr, done.stderr
+def test_a_training_value_that_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Training(**options)
 
 
-def test_wrong_values_and_files_name_the_nearest(tmp_path: Path) -> None:
-    method = tmp_path / "method.yaml"
-    method.write_text(
-        "stages:\n- {name: p, epochs: 1, learning_rate: 1, terms: [{feature: hiden, loss: mse}], select: last}\n"
-    )
-    for options, part in [
-        (["--method", method], "did you mean 'hidden'"),
-        (["--method", ROOT / "experiments/methods/vanila.yaml"], "vanilla.yaml'"),
-        (["--task.student", "{layer: 3}"], "did you mean 'layers'"),
-        (["--task.problem", "regresion"], "did you mean 'regression'"),
-    ]:
-        done = distill(tmp_path, *map(str, options))
-        assert done.returncode == 2 and part in done.stderr and "Traceback" not in done.stderr, done.stderr
-        assert done.stderr.startswith("error: ") and "usage:" not in done.stderr
+def test_a_table_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.tsv").touch()
+    partial = task(train=str(tmp_path / "train.tsv"))
+    partial.require("train")
+    with pytest.raises(InputError, match=r"task\.dev: no file 'b\.tsv'"):
+        partial.require("train", "dev")
+    with pytest.raises(InputError, match=r"task\.unlabelled: no table is named"):
+        partial.require("unlabelled")
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    ("scale", "epochs", "scaled"), [(1.0, 5, 5), (0.4, 5, 2), (0.4, 4, 2), (0.1, 3, 1), (3.0, 2, 6)]
+)
+def test_epochs_are_scaled_and_never_below_one(scale: float, epochs: int, scaled: int) -> None:
+    assert task(epochs_scale=scale).scaled_epochs(epochs) == scaled
+
+
+def test_settings_name_all_training_values_that_change_a_result() -> None:
+    """A value that is missing here would let a finished step pass for one with another value."""
+    settings = set(task().settings()["training"])
+    assert {field.name for field in fields(Training)} - settings == {
+        "checkpoint_seconds",
+        "teacher_cache_gb",
+        "log_with",
+    }
+    for change in (
+        {"problem": "multi_label"},
+        {"labels": ["a"]},
+        {"domains": ["a"]},
+        {"max_length": 9},
+        {"select_by": "macro_f1"},
+    ):
+        assert replace(task(), **change).settings() != task().settings()
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
 def test_every_option_has_a_help_text(path: Path) -> None:
     parser = capture_parser(run, script(str(path.relative_to(ROOT))).main)
     assert [action.dest for action in parser._actions if not action.help] == []
-    assert parser.format_help().startswith("usage: ")  # fails where a text holds what argparse takes for a placeholder
+    assert parser.format_help().startswith("usage: ")  # fails where argparse takes a part of a text for a placeholder

@@ -109,7 +109,7 @@ def test_hand_worked_soft_losses(
 @pytest.mark.parametrize(
     ("loss", "one", "other", "expected"),
     [
-        (losses.cross_entropy, [LN3, 0.0], 1, 2 * LN2),  # softmax (3/4, 1/4), of which -ln 1/4
+        (losses.cross_entropy, [LN3, 0.0], 1, 2 * LN2),  # softmax (3/4, 1/4): -ln 1/4
         (losses.binary_cross_entropy, [0.0, LN3], [1, 0], 3 / 2 * LN2),  # half of -ln 1/2 - ln(1 - 3/4)
         (losses.squared_error, [0.5], 2.0, 2.25),  # 1.5^2
         (losses.logits_mse, [1.0, 2.0], [0.0, 4.0], 2.5),  # (1 + 4) / 2
@@ -177,15 +177,15 @@ def test_cross_entropy_and_kl_have_one_gradient(
     assert of_one.abs().max() > 0.01
 
 
-def test_soft_binary_cross_entropy_has_its_least_at_the_teacher() -> None:
+def test_soft_binary_cross_entropy_is_smallest_at_the_teacher() -> None:
     assert gradient(losses.soft_binary_cross_entropy, TEACHER, TEACHER, 2.0).abs().max() < 1e-6
     assert gradient(losses.soft_binary_cross_entropy, STUDENT, TEACHER, 2.0).abs().max() > 0.01
 
 
 @soft_losses
-def test_sure_and_wrong_is_large_but_finite(loss: Callable[..., Tensor]) -> None:
+def test_confident_wrong_logits_give_a_large_finite_loss(loss: Callable[..., Tensor]) -> None:
     student, teacher = torch.tensor([[300.0, -300.0]]), torch.tensor([[-300.0, 300.0]])
-    # Jensen-Shannon ends at ln 2, the binary losses count 300 for each class, the others 600 for the pair.
+    # Jensen-Shannon is at most ln 2, the binary losses are 300 for each class, the others 600 for the pair.
     binary = dict.fromkeys((losses.soft_binary_cross_entropy, losses.binary_kl), 300)
     expected = {losses.jensen_shannon: LN2, **binary}.get(loss, 600)
     assert loss(student, teacher, 1.0).tolist() == pytest.approx([expected])
@@ -193,6 +193,6 @@ def test_sure_and_wrong_is_large_but_finite(loss: Callable[..., Tensor]) -> None
 
 
 @soft_losses
-def test_losses_of_bf16_logits_are_those_of_the_same_fp32_logits(loss: Callable[..., Tensor]) -> None:
+def test_bf16_logits_are_compared_in_fp32(loss: Callable[..., Tensor]) -> None:
     student, teacher = STUDENT.bfloat16(), TEACHER.bfloat16()
     torch.testing.assert_close(loss(student, teacher, 2.0), loss(student.float(), teacher.float(), 2.0))

@@ -24,13 +24,13 @@ def scores(heads: int = H, seed: int = 0) -> Tensor:
     return random(B, heads, L, L, seed=seed).masked_fill(~MASK.bool()[:, None, None, :], LOWEST)
 
 
-def vectors(heads: int, width: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Random query and key [B, H, L, d]."""
-    return random(B, heads, L, width, seed=seed), random(B, heads, L, width, seed=seed + 100)
+def queries_and_keys(heads: int, width: int, seed: int) -> Tensor:
+    """Random queries and keys [B, 2, H, L, d]."""
+    return random(B, 2, heads, L, width, seed=seed)
 
 
 def probability_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Of scores, as the other losses of attention."""
+    """`attention_probability_mse` as a function of scores, like the other attention losses."""
     return matches.attention_probability_mse(student.softmax(-1), teacher.softmax(-1), mask)
 
 
@@ -76,22 +76,21 @@ def naive_gram_mse(student: Vectors, teacher: Vectors) -> float:
     return total / len(tokens) ** 2
 
 
-def naive_cls_mse(student: Vectors, teacher: Vectors) -> float:
-    return squares(student[0], teacher[0]) / len(student[0])
+def naive_vector_mse(student: list[float], teacher: list[float]) -> float:
+    return squares(student, teacher) / len(student)
 
 
-def naive_cls_normalised_mse(student: Vectors, teacher: Vectors) -> float:
-    return squares(*([v / math.hypot(*states[0]) for v in states[0]] for states in (student, teacher)))
+def naive_normalised_vector_mse(student: list[float], teacher: list[float]) -> float:
+    return squares(*([v / math.hypot(*vector) for v in vector] for vector in (student, teacher)))
 
 
 STATES = {
     matches.hidden_mse: naive_hidden_mse,
     matches.hidden_cosine: naive_hidden_cosine,
     matches.gram_mse: naive_gram_mse,
-    matches.cls_mse: naive_cls_mse,
-    matches.cls_normalised_mse: naive_cls_normalised_mse,
 }
-# Of one query of one head: raw scores of student and teacher over the keys -> what is averaged over all of them.
+VECTORS = {matches.vector_mse: naive_vector_mse, matches.normalised_vector_mse: naive_normalised_vector_mse}
+# One query of one head: raw scores of student and teacher over the keys -> the number that a row averages.
 ATTENTION: dict[Callable[..., Tensor], Callable[[list[float], list[float]], float]] = {
     matches.attention_score_mse: lambda s, t: squares(s, t) / len(s),
     probability_mse: lambda s, t: squares(naive_softmax(s), naive_softmax(t)) / len(s),
@@ -105,6 +104,7 @@ def name(value: Any) -> str | None:
     return getattr(value, "__name__", None)
 
 
+vector_losses = pytest.mark.parametrize("loss", VECTORS, ids=name)
 state_losses = pytest.mark.parametrize("loss", STATES, ids=name)
 attention_losses = pytest.mark.parametrize("loss", ATTENTION, ids=name)
 distribution_losses = pytest.mark.parametrize("loss", DISTRIBUTIONS, ids=name)
@@ -112,14 +112,14 @@ UNEQUAL = 3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)  # KL((3/4, 1/4) || 
 
 
 @pytest.mark.parametrize(
-    ("loss", "student", "teacher", "wanted"),
+    ("loss", "student", "teacher", "expected"),
     [
         (matches.hidden_mse, [[1, 2], [0, 3]], [[0, 0], [0, 0]], 3.5),  # (1 + 4 + 0 + 9) / 4
         (matches.hidden_cosine, [[1, 0], [0, 1]], [[3, 4], [6, 8]], 0.3),  # (1 - 3/5 + 1 - 4/5) / 2
         # Grams (1, 2; 2, 4) and (4, 0; 0, 4) / 2, differences -1, 2, 2, 2: (1 + 4 + 4 + 4) / 4.
         (matches.gram_mse, [[1], [2]], [[2, 0], [0, 2]], 3.25),
-        (matches.cls_mse, [[1, 2], [9, 9]], [[0, 0], [0, 0]], 2.5),  # (1 + 4) / 2
-        (matches.cls_normalised_mse, [[2, 0], [9, 9]], [[3, 4], [0, 0]], 0.8),  # (1 - 3/5)^2 + (4/5)^2
+        (matches.vector_mse, [1, 2], [0, 4], 2.5),  # (1 + 4) / 2
+        (matches.normalised_vector_mse, [2, 0], [3, 4], 0.8),  # (1 - 3/5)^2 + (4/5)^2
         (matches.attention_score_mse, [[[1, 2], [3, 4]]], [[[0, 0], [0, 0]]], 7.5),  # (1 + 4 + 9 + 16) / 4
         # (3/4, 1/4) against halves, and halves against halves: (1/16 + 1/16 + 0 + 0) / 4.
         (probability_mse, [[[LN3, 0], [0, 0]]], [[[0, 0], [5, 5]]], 1 / 32),
@@ -128,77 +128,86 @@ UNEQUAL = 3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)  # KL((3/4, 1/4) || 
         (matches.attention_kl, [[[0, 0], [7, 7]]], [[[LN3, 0], [0, 0]]], UNEQUAL / 2),
     ],
 )
-def test_hand_worked_numbers(loss: Callable[..., Tensor], student: Any, teacher: Any, wanted: float) -> None:
-    given = [torch.tensor([values]).float() for values in (student, teacher)]
-    assert loss(*given, torch.ones(1, 2, dtype=torch.long)).tolist() == pytest.approx([wanted])
+def test_hand_worked_numbers(loss: Callable[..., Tensor], student: Any, teacher: Any, expected: float) -> None:
+    inputs = [torch.tensor([values]).float() for values in (student, teacher)]
+    assert loss(*inputs, torch.ones(1, 2, dtype=torch.long)).tolist() == pytest.approx([expected])
 
 
-def test_hand_worked_features_and_relations() -> None:
-    assert matches.feature_mse(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 4.0]])).tolist() == [2.5]
+def test_hand_worked_relations() -> None:
     # Width 4: the teacher's first query gives (2 ln 3, 0) / sqrt(4), its second (0, 0); the student's both (0, 0).
-    query, key = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
-    query[0, 1, 0, 0], key[0, 1, 0, 0] = LN3, 2
-    zero = torch.zeros(1, 1, 2, 3)
-    mask = torch.ones(1, 2, dtype=torch.long)
-    assert matches.relation_kl((zero, zero), (query, key), mask, 1).tolist() == pytest.approx([UNEQUAL / 2])
+    teacher = torch.zeros(1, 2, 2, 2, 2)
+    teacher[0, 0, 1, 0, 0], teacher[0, 1, 1, 0, 0] = LN3, 2
+    student, mask = torch.zeros(1, 2, 1, 2, 3), torch.ones(1, 2, dtype=torch.long)
+    assert matches.relation_kl(student, teacher, mask, 1).tolist() == pytest.approx([UNEQUAL / 2])
+    # Values are related to themselves. Width 2: (1, 0) gives (1, 0) / sqrt(2), (0, 1) the same turned round.
+    teacher, student = torch.eye(2).view(1, 1, 1, 2, 2), torch.zeros(1, 1, 1, 2, 2)
+    p = 1 / (1 + math.exp(-(2**-0.5)))
+    expected = p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p))
+    assert matches.relation_kl(student, teacher, mask, 1).tolist() == pytest.approx([expected])
 
 
 @state_losses
 def test_state_losses_against_naive_loops(loss: Callable[..., Tensor]) -> None:
     student, teacher = random(B, L, D, seed=1), random(B, L, 7 if loss is matches.gram_mse else D, seed=2)
     rows = [[states[row, MASK[row].bool()].tolist() for states in (student, teacher)] for row in range(B)]
-    wanted = [STATES[loss](*both) for both in rows]
-    assert loss(student, teacher, MASK).tolist() == pytest.approx(wanted, rel=1e-5)
+    expected = [STATES[loss](*both) for both in rows]
+    assert loss(student, teacher, MASK).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@vector_losses
+def test_vector_losses_against_naive_loops(loss: Callable[..., Tensor]) -> None:
+    student, teacher = random(B, D, seed=1), random(B, D, seed=2)
+    expected = [VECTORS[loss](s, t) for s, t in zip(student.tolist(), teacher.tolist(), strict=True)]
+    assert loss(student, teacher, MASK).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_first_token_may_stand_behind_padding() -> None:
+    states = random(B, L, D, seed=1)
+    assert matches.first_token(states, MASK).tolist() == [
+        states[row, start].tolist() for row, start in enumerate((0, 0, 2))
+    ]
 
 
 @attention_losses
 def test_attention_losses_against_naive_loops(loss: Callable[..., Tensor]) -> None:
-    student, teacher, wanted = scores(seed=1), scores(seed=2), []
+    student, teacher, expected = scores(seed=1), scores(seed=2), []
     for row in range(B):
         tokens = MASK[row].nonzero().flatten().tolist()
         places = [(row, h, q, tokens) for h in range(H) for q in tokens]
-        wanted.append(sum(ATTENTION[loss](student[p].tolist(), teacher[p].tolist()) for p in places) / len(places))
-    assert loss(student, teacher, MASK).tolist() == pytest.approx(wanted, rel=1e-5)
+        expected.append(sum(ATTENTION[loss](student[p].tolist(), teacher[p].tolist()) for p in places) / len(places))
+    assert loss(student, teacher, MASK).tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_feature_mse_against_a_naive_loop() -> None:
-    student, teacher = random(B, D, seed=1), random(B, D, seed=2)
-    wanted = [squares(s, t) / D for s, t in zip(student.tolist(), teacher.tolist(), strict=True)]
-    assert matches.feature_mse(student, teacher).tolist() == pytest.approx(wanted, rel=1e-5)
-
-
-def naive_relation_scores(pair: tuple[Tensor, Tensor], row: int, query: int, tokens: list[int], heads: int) -> Vectors:
+def naive_relation_scores(projections: Tensor, query: int, tokens: list[int], heads: int) -> Vectors:
     """Each relation head's scores of a query over the keys: heads joined, then cut into equal slices."""
-    a = [v for head in pair[0][row].tolist() for v in head[query]]
-    size = len(a) // heads
-    found: Vectors = [[] for _ in range(heads)]
-    for token in tokens:
-        b = [v for head in pair[1][row].tolist() for v in head[token]]
-        for r in range(heads):
-            part = slice(r * size, (r + 1) * size)
-            found[r].append(dot(a[part], b[part]) / math.sqrt(size))
-    return found
+    joined = [[[v for head in heads_of for v in head[i]] for i in range(L)] for heads_of in projections.tolist()]
+    size = len(joined[0][0]) // heads
+    slices = [slice(r * size, (r + 1) * size) for r in range(heads)]
+    return [[dot(joined[0][query][s], joined[-1][key][s]) / math.sqrt(size) for key in tokens] for s in slices]
 
 
+@pytest.mark.parametrize("count", [1, 2], ids=["values", "queries and keys"])
 @pytest.mark.parametrize("heads", [1, 3, 4])
-def test_relation_kl_against_a_naive_loop(heads: int) -> None:
-    student, teacher, wanted = vectors(2, 6, seed=1), vectors(3, 8, seed=2), []
+def test_relation_kl_against_a_naive_loop(heads: int, count: int) -> None:
+    student, teacher, expected = (
+        queries_and_keys(2, 6, seed=1)[:, :count],
+        queries_and_keys(3, 8, seed=2)[:, :count],
+        [],
+    )
     for row in range(B):
         tokens = MASK[row].nonzero().flatten().tolist()
         values = []
         for query in tokens:
-            both = (naive_relation_scores(pair, row, query, tokens, heads) for pair in (student, teacher))
+            both = (naive_relation_scores(model[row], query, tokens, heads) for model in (student, teacher))
             values += [kl(naive_softmax(t), naive_softmax(s)) for s, t in zip(*both, strict=True)]
-        wanted.append(sum(values) / len(values))
-    assert matches.relation_kl(student, teacher, MASK, heads).tolist() == pytest.approx(wanted, rel=1e-5)
+        expected.append(sum(values) / len(values))
+    assert matches.relation_kl(student, teacher, MASK, heads).tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_relations_of_query_and_key_with_the_models_own_heads_are_their_attention() -> None:
-    student, teacher = vectors(H, 4, seed=1), vectors(H, 9, seed=2)
-    given = [(query @ key.transpose(2, 3)) / query.shape[-1] ** 0.5 for query, key in (student, teacher)]
-    torch.testing.assert_close(
-        matches.relation_kl(student, teacher, MASK, H), matches.attention_kl(given[0], given[1], MASK)
-    )
+    student, teacher = queries_and_keys(H, 4, seed=1), queries_and_keys(H, 9, seed=2)
+    both = [(model[:, 0] @ model[:, 1].transpose(2, 3)) / model.shape[-1] ** 0.5 for model in (student, teacher)]
+    torch.testing.assert_close(matches.relation_kl(student, teacher, MASK, H), matches.attention_kl(*both, MASK))
 
 
 def test_different_head_counts_are_averaged() -> None:
@@ -251,16 +260,17 @@ def test_more_padding_changes_no_loss_of_attention(loss: Callable[..., Tensor], 
 
 
 def test_more_padding_changes_no_relations() -> None:
-    student, teacher = vectors(2, 6, seed=1), vectors(3, 8, seed=2)
-    longer = [tuple(pad(v, (2,), fill) for v in pair) for pair, fill in ((student, 9.0), (teacher, -9.0))]
+    student, teacher = queries_and_keys(2, 6, seed=1), queries_and_keys(3, 8, seed=2)
+    longer = [pad(projections, (3,), fill) for projections, fill in ((student, 9.0), (teacher, -9.0))]
     torch.testing.assert_close(matches.relation_kl(*longer, LONGER, 3), matches.relation_kl(student, teacher, MASK, 3))
 
 
 def test_equal_models_have_no_loss() -> None:
-    states, attention, relation = random(B, L, D, seed=1), scores(seed=1), vectors(H, 4, seed=1)
+    states, attention, relation = random(B, L, D, seed=1), scores(seed=1), queries_and_keys(H, 4, seed=1)
     for loss in STATES:
         assert loss(states, states, MASK).tolist() == pytest.approx([0] * B, abs=1e-6), loss
-    assert matches.feature_mse(states[:, 0], states[:, 0]).tolist() == [0] * B
+    for loss in VECTORS:
+        assert loss(states[:, 0], states[:, 0], MASK).tolist() == [0] * B, loss
     for loss in ATTENTION.keys() - {matches.attention_cross_entropy}:
         assert loss(attention, attention, MASK).tolist() == [0] * B, loss
     assert matches.relation_kl(relation, relation, MASK, 4).tolist() == [0] * B
@@ -272,28 +282,41 @@ def gradient(loss: Callable[..., Tensor], student: Tensor, *others: Tensor) -> T
 
 
 def test_attention_cross_entropy_and_kl_have_one_gradient() -> None:
-    found = [gradient(loss, scores(seed=1), scores(seed=2), MASK) for loss in DISTRIBUTIONS]
-    torch.testing.assert_close(*found)
-    assert found[0].abs().max() > 0.01
+    both = [gradient(loss, scores(seed=1), scores(seed=2), MASK) for loss in DISTRIBUTIONS]
+    torch.testing.assert_close(*both)
+    assert both[0].abs().max() > 0.01
+
+
+def test_squared_distance_has_the_gradient_of_the_plain_formula() -> None:
+    """It is an autograd function of its own."""
+    student, teacher = scores(seed=1), scores(seed=2)
+    seen = (MASK.bool()[:, None, :, None] & MASK.bool()[:, None, None, :]).expand(B, H, L, L)
+
+    def plain(values: Tensor) -> Tensor:
+        return (values - teacher).masked_fill(~seen, 0).square().sum((1, 2, 3))
+
+    torch.testing.assert_close(matches.squared_distance(student, teacher, seen), plain(student))
+    torch.testing.assert_close(gradient(matches.squared_distance, student, teacher, seen), gradient(plain, student))
 
 
 @attention_losses
 def test_gradients_stay_finite_where_nothing_is_attended(loss: Callable[..., Tensor]) -> None:
-    found = gradient(loss, scores(seed=1), scores(4, seed=2), MASK)
-    assert found.isfinite().all()
-    assert (found[~MASK.bool()[:, None, None, :].expand_as(found)] == 0).all()
+    values = gradient(loss, scores(seed=1), scores(4, seed=2), MASK)
+    assert values.isfinite().all()
+    assert (values[~MASK.bool()[:, None, None, :].expand_as(values)] == 0).all()
 
 
 @state_losses
 def test_gradients_stay_finite_at_padding_of_zeros(loss: Callable[..., Tensor]) -> None:
     student, teacher = (random(B, L, D, seed=seed) * MASK.unsqueeze(-1) for seed in (1, 2))
-    found = gradient(loss, student, teacher, MASK)
-    assert found.isfinite().all()
-    assert (found[~MASK.bool()] == 0).all()
+    values = gradient(loss, student, teacher, MASK)
+    assert values.isfinite().all()
+    assert (values[~MASK.bool()] == 0).all()
 
 
 def test_products_stay_in_fp32_under_autocast() -> None:
-    states, relations = [random(B, L, D, seed=seed) for seed in (1, 2)], [vectors(H, D, seed=seed) for seed in (1, 2)]
+    states = [random(B, L, D, seed=seed) for seed in (1, 2)]
+    relations = [queries_and_keys(H, D, seed=seed) for seed in (1, 2)]
     plain = matches.gram_mse(*states, MASK), matches.relation_kl(*relations, MASK, H)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close((matches.gram_mse(*states, MASK), matches.relation_kl(*relations, MASK, H)), plain)

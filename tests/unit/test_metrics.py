@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
+from metakd.config import Task
 from metakd.data.labels import Labels
+from metakd.errors import InputError
 from metakd.evaluation.metrics import (
     SCORES,
     agreement,
@@ -105,3 +107,20 @@ def test_scores_by_domain_leave_out_domains_without_rows() -> None:
     assert scores["accuracy"] == 0.5
     assert {name: values["accuracy"] for name, values in scores["domains"].items()} == {"books": 1.0, "phones": 0.0}
     assert headline_by_domain(predicted, labels, domains, names, "single_label") == {"books": 1.0, "phones": 0.0}
+
+
+def test_epochs_are_chosen_by_macro_f1_where_a_task_says_so() -> None:
+    labels = np.array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1])
+    constant, balanced = np.zeros(10, dtype=int), np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+    assert headline(constant, labels, "single_label") == 0.8 > headline(balanced, labels, "single_label") == 0.7
+    # By hand: F1 of the classes 16/18 and 0, and 10/13 and 4/7.
+    assert headline(constant, labels, "single_label", "macro_f1") == pytest.approx(8 / 18)
+    assert headline(balanced, labels, "single_label", "macro_f1") == pytest.approx((10 / 13 + 4 / 7) / 2)
+    assert baseline(labels, np.zeros(10), "single_label", "macro_f1") == pytest.approx(8 / 18)
+    several = np.array([[1.0, 0.0], [1.0, 1.0]])
+    assert headline(np.ones((2, 2)), several, "multi_label", "macro_f1") == pytest.approx((1 + 2 / 3) / 2)
+    with pytest.raises(InputError, match=r"task\.select_by is accuracy, which a regression task"):
+        Task("a", "b", "c", "t", "s", problem="regression", select_by="accuracy")
+    with pytest.raises(InputError, match=r"task\.select_by is macro_f1, but a regression"):
+        Task("a", "b", "c", "t", "s", problem="regression", select_by="macro_f1")
+    assert "select_by" not in Task("a", "b", "c", "t", "s").settings()  # earlier results stay finished

@@ -5,7 +5,6 @@ import pytest
 
 from metakd.errors import InputError
 from metakd.weighting import prototypes
-from metakd.weighting.expertise import expertise_weights, prototype_weights
 from metakd.weighting.prototypes import prototype_scores
 
 
@@ -23,39 +22,39 @@ def test_hand_worked() -> None:
     embeddings = np.array([[1, 0], [0, 1], [1, 1], [0, 2]], dtype=np.float32)
     labels, domains = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
     # Row 0 is its own prototype; the other domain's prototype of class 0 is (1, 1): cosine 1/sqrt(2).
-    found = prototype_scores(embeddings, labels, domains, alpha=0.25)
-    assert found == pytest.approx([0.25 + 0.75 * 0.5**0.5, 1.0, 0.25 + 0.75 * 0.5**0.5, 1.0])
+    scores = prototype_scores(embeddings, labels, domains, alpha=0.25)
+    assert scores == pytest.approx([0.25 + 0.75 * 0.5**0.5, 1.0, 0.25 + 0.75 * 0.5**0.5, 1.0])
 
 
 def test_paper_against_a_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, labels, domains = example()
-    wanted = []
+    expected = []
     for i in range(len(labels)):
 
         def centroid(k: int, m: int = labels[i]) -> np.ndarray:
             return embeddings[(domains == k) & (labels == m)].astype(float).mean(0)
 
         others = [cosine(centroid(k), embeddings[i]) for k in range(3) if k != domains[i]]
-        wanted.append(0.3 * cosine(centroid(domains[i]), embeddings[i]) + 0.7 / 2 * sum(others))
-    wanted = np.clip(wanted, 0, 1)
-    assert prototype_scores(embeddings, labels, domains, alpha=0.3) == pytest.approx(wanted, abs=1e-6)
+        expected.append(0.3 * cosine(centroid(domains[i]), embeddings[i]) + 0.7 / 2 * sum(others))
+    expected = np.clip(expected, 0, 1)
+    assert prototype_scores(embeddings, labels, domains, alpha=0.3) == pytest.approx(expected, abs=1e-6)
     monkeypatch.setattr(prototypes, "BLOCK", 7)  # blocks change nothing
-    assert prototype_scores(embeddings, labels, domains, alpha=0.3) == pytest.approx(wanted, abs=1e-6)
+    assert prototype_scores(embeddings, labels, domains, alpha=0.3) == pytest.approx(expected, abs=1e-6)
 
 
 def test_released_against_a_naive_loop() -> None:
     embeddings, labels, domains = example(1)
     means = [embeddings[domains == k].astype(float).mean(0) for k in range(3)]
-    wanted = []
+    expected = []
     for i in range(len(labels)):
         others = np.mean([means[k] for k in range(3) if k != domains[i]], axis=0)
-        wanted.append((cosine(means[domains[i]], embeddings[i]) + cosine(others, embeddings[i])) / 2)
-    found = prototype_scores(embeddings, labels, domains, variant="released")
-    assert found == pytest.approx(np.clip(wanted, 0, 1), abs=1e-6)
+        expected.append((cosine(means[domains[i]], embeddings[i]) + cosine(others, embeddings[i])) / 2)
+    scores = prototype_scores(embeddings, labels, domains, variant="released")
+    assert scores == pytest.approx(np.clip(expected, 0, 1), abs=1e-6)
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])
-def test_defined_where_the_formula_has_no_value(variant: prototypes.Variant) -> None:
+def test_scores_are_defined_where_the_formula_is_not(variant: prototypes.Variant) -> None:
     embeddings, labels, domains = example(2)
     assert (prototype_scores(embeddings, labels, np.zeros_like(domains), variant) == 1).all()  # one domain
     assert (prototype_scores(embeddings[:1], labels[:1], domains[:1], variant) == 1).all()  # a single row
@@ -66,11 +65,11 @@ def test_defined_where_the_formula_has_no_value(variant: prototypes.Variant) -> 
     assert np.isfinite(gap).all()
 
 
-def test_a_class_that_no_other_domain_has_counts_by_its_own_prototype() -> None:
+def test_a_class_of_one_domain_is_scored_by_its_own_prototype_alone() -> None:
     embeddings = np.array([[1, 0], [1, 1], [5, 5]], dtype=np.float32)
-    found = prototype_scores(embeddings, np.array([0, 0, 1]), np.array([0, 0, 1]), alpha=0.5)
+    scores = prototype_scores(embeddings, np.array([0, 0, 1]), np.array([0, 0, 1]), alpha=0.5)
     mean = np.array([1.0, 0.5])
-    assert found == pytest.approx([cosine(mean, embeddings[0]), cosine(mean, embeddings[1]), 1.0])
+    assert scores == pytest.approx([cosine(mean, embeddings[0]), cosine(mean, embeddings[1]), 1.0])
 
 
 def test_an_embedding_that_is_not_finite_is_refused() -> None:
@@ -80,28 +79,15 @@ def test_an_embedding_that_is_not_finite_is_refused() -> None:
         prototype_scores(embeddings, labels, domains)
 
 
-def test_expertise_by_hand() -> None:
-    # p(y) = 0.5: (1 + 0.2) / (1 + exp(0.25)); p(y) = 1: (1 + 1) / 2
-    # Without a label the confidence c = 0.75 stands for p(y) and t: (1 + 0.75) / (1 + exp(0.0625)).
-    logits = np.array([[0.0, 0.0], [0.0, 1000.0], [0.0, np.log(3.0)]])
-    labelled = np.array([True, True, False])
-    found = expertise_weights(np.array([0.2, 1.0, np.nan]), logits, np.array([0, 1, 0]), labelled)
-    assert found == pytest.approx([1.2 / (1 + np.exp(0.25)), 1.0, 1.75 / (1 + np.exp(0.0625))])
-    assert prototype_weights(np.array([0.2, 1.0, np.nan]), logits, labelled) == pytest.approx([0.2, 1.0, 0.75])
-
-
-def test_rows_whose_label_may_not_be_seen_count_in_no_prototype() -> None:
+def test_rows_with_hidden_labels_are_in_no_prototype() -> None:
     embeddings, labels, domains = example()
-    seen = np.arange(len(labels)) % 4 != 0
-    found = prototype_scores(embeddings, labels, np.where(seen, domains, -1))
-    alone = prototype_scores(embeddings[seen], labels[seen], domains[seen])
-    assert np.isnan(found[~seen]).all()
-    assert found[seen] == pytest.approx(alone)
+    visible = np.arange(len(labels)) % 4 != 0
+    scores = prototype_scores(embeddings, labels, np.where(visible, domains, -1))
+    assert np.isnan(scores[~visible]).all()
+    assert scores[visible] == pytest.approx(prototype_scores(embeddings[visible], labels[visible], domains[visible]))
 
 
-def test_a_mapped_file_and_a_part_of_it_are_read_as_what_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mapped_file_gives_the_same_scores_as_an_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, labels, domains = example()
     np.save(tmp_path / "values.npy", embeddings)
     mapped = np.load(tmp_path / "values.npy", mmap_mode="r")
