@@ -14,7 +14,7 @@ from metakd.data.labels import Labels
 from metakd.data.tables import LABELLED, TRAINING, label_and_domain_names, read_rows
 from metakd.errors import InputError, nearest
 from metakd.methods.method import Method
-from metakd.training.plan import DomainSelection, RunFolder
+from metakd.training.plan import RunFolder, hidden_from_teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -49,16 +49,14 @@ def main(
     labels, known = Labels(tuple(task.labels or label_names), task.problem), task.domains or domain_names
     chosen = [domain] if domain else domains.split() or known
     check_tables(task, labels, known, chosen)
-    # A domain that is excluded hides all of its labels, whatever the fraction that its student sees.
-    hidden = DomainSelection(exclude_domain=exclude_domain)
-    if fraction < 1 and not exclude_domain:
-        hidden = DomainSelection(domain, fraction)
+    hidden = hidden_from_teacher(exclude_domain or domain, fraction, bool(exclude_domain))
     hidden.check_domains(known)
+    if method is not None:
+        check_models(task, method, labels)
     for name, value in {"TRAIN": task.train, "TEST": task.test}.items():
         print(f"{name}={shlex.quote(value)}")
     print_array("DOMAINS", chosen)
     if method is not None:
-        check_models(task, method, labels)
         print_plan(task, method, RunFolder(run_folder, method_folder or run_folder / "method", hidden), known, chosen)
 
 

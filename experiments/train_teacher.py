@@ -77,7 +77,7 @@ def main(
         )  # fmt: skip
         assert progress.best is not None
         score = progress.best["dev"]["score"]
-        constant = baseline(teacher.dev.labels, teacher.dev.domains, labels.problem)
+        constant = baseline(teacher.dev.labels, teacher.dev.domains, labels.problem, task.select_by)
         accelerator.print(f"best epoch {progress.best['epoch']}: dev {score:.4f}, constant prediction {constant:.4f}")
         if score <= constant and not allow_weak:
             raise InputError(WEAK)

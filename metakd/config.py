@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from metakd.data.labels import ProblemType
+from metakd.data.labels import ProblemType, SelectBy
 from metakd.errors import InputError, nearest
 
 
@@ -152,6 +152,9 @@ class Task:
         domains: domain names; by default those of the training table, sorted.
         max_length: tokens that a row is cut to.
         epochs_scale: factor of all epochs of the method file; every run keeps at least one epoch.
+        select_by: the dev score that epochs are compared by: "accuracy" (single-label tasks), or "macro_f1", the mean
+            F1 of the classes. By default accuracy, in a multi-label task micro-F1, in a regression Spearman's
+            correlation.
         training: how models are trained.
     """
 
@@ -166,6 +169,7 @@ class Task:
     domains: list[str] | None = None
     max_length: int = 128
     epochs_scale: float = 1.0
+    select_by: SelectBy | None = None
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
@@ -176,6 +180,10 @@ class Task:
             raise InputError(f"task.student: {self.student} is no student; its keys can be {', '.join(known)}{hints}")
         if self.problem == "regression" and self.labels is not None:
             raise InputError(f"task.labels: {self.labels}: a regression has one output, 'score'; leave them out")
+        if self.select_by == "accuracy" and self.problem != "single_label":
+            raise InputError(f"task.select_by is accuracy, which a {self.problem} task does not have; leave it out")
+        if self.select_by == "macro_f1" and self.problem == "regression":
+            raise InputError("task.select_by is macro_f1, but a regression has no classes; leave it out")
         for name, values in (("labels", self.labels), ("domains", self.domains)):
             if values is not None and len(set(values)) != len(values):
                 raise InputError(f"task.{name} has a name twice: {values}")
@@ -191,7 +199,8 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """What a model trained on this task depends on, beside the method and the content of its inputs."""
         names = ("problem", "labels", "domains", "max_length")
-        return {**{name: getattr(self, name) for name in names}, "training": self.training.settings()}
+        settings = {**{name: getattr(self, name) for name in names}, "training": self.training.settings()}
+        return settings if self.select_by is None else {**settings, "select_by": self.select_by}
 
     def require(self, *tables: str) -> None:
         """Refuse a table path (by field name) that does not exist."""
@@ -199,4 +208,4 @@ class Task:
             path = getattr(self, name)
             if path is None or not Path(path).is_file():
                 what = "no table is named" if path is None else f"no file {path!r}"
-                raise InputError(f"task.{name}: {what}; make it with a script of data_prep/, or name another table")
+                raise InputError(f"task.{name}: {what}; make the table, or name another one")

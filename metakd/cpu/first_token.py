@@ -25,6 +25,8 @@ def shorten_last_layer(model: PreTrainedModel) -> Callable[[], None]:
     if model.config.model_type not in FAMILIES:
         return lambda: None
     attention = encoder_layers(model)[-1].get_submodule("attention")
+    if "forward" in vars(attention):  # shortened before, for a model that shares the encoder
+        return lambda: None
     full_forward = attention.forward
     attention.forward = partial(first_token_attention, attention, full_forward)
 

@@ -105,6 +105,15 @@ class EncodedRows:
         ids_by_block = [np.unique(flatten_lists(block["input_ids"])) for block in blocks]
         return np.unique(np.concatenate([[self.pad_token_id], *ids_by_block]))
 
+    def content_hash(self) -> str:
+        """SHA-256 over guids, token ids and lengths. Tables that differ in weights or labels alone have the same."""
+        digest = hashlib.sha256(self.lengths.astype(np.int64).tobytes())
+        for block in self.tokens.select_columns(["guid", "input_ids"]).with_format("arrow").iter(batch_size=BLOCK):
+            guids = json.dumps(block["guid"].to_pylist())
+            digest.update(guids.encode("utf-8", "surrogateescape"))
+            digest.update(flatten_lists(block["input_ids"]).tobytes())
+        return digest.hexdigest()
+
     def batch(self, rows: np.ndarray) -> Batch:
         """The rows with these numbers, padded to the longest one.
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 ProblemType = Literal["single_label", "multi_label", "regression"]
+SelectBy = Literal["accuracy", "macro_f1"]  # dev scores that epochs can be compared by
 SEPARATOR = "|"
 SCORE = "score"  # name of a regression's only output
 # The names of the problem types in the configuration of a transformers model.
@@ -53,6 +54,15 @@ class Labels:
         if self.problem == "regression":
             return logits[:, 0]
         return logits.argmax(1) if self.problem == "single_label" else (logits > 0).astype(np.float32)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities [n, C] of logits [n, C]; in a regression the numbers themselves."""
+        from scipy.special import expit, softmax  # slow to import, and task files need only the names here
+
+        logits = logits.astype(np.float64)
+        if self.problem == "regression":
+            return logits
+        return expit(logits) if self.problem == "multi_label" else softmax(logits, axis=1)
 
     def to_text(self, target: np.ndarray | np.generic) -> str:
         """One target as text for the label column."""

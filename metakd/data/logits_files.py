@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit, softmax
 from scipy.special import logit as inverse_sigmoid
 
 from metakd.data import formats
@@ -41,7 +40,7 @@ def prediction_rows(guids: Sequence[str], logits: np.ndarray, labels: Labels, co
     """Yield the rows of a file of predictions, computed block by block; logits [n, C] may be memory-mapped."""
     for start in range(0, len(logits), BLOCK):
         block = np.asarray(logits[start : start + BLOCK], dtype=np.float64)
-        probabilities = expit(block) if labels.problem == "multi_label" else softmax(block, axis=1)
+        probabilities = labels.probabilities(block)
         predicted = labels.predicted(block)
         for i, guid in enumerate(guids[start : start + BLOCK]):
             row: Row = {"guid": guid, "prediction": labels.to_text(predicted[i])}

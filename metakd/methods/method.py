@@ -43,7 +43,8 @@ class TeacherRecipe:
             all domains. "single": one model per domain, on that domain's rows; the student learns from its domain's.
             "mtl": the domains share an encoder, each has a classification head. "multi": the "single" teachers of all
             domains, averaged. "none": the method has no teacher.
-        row_weight: of each row's cross-entropy: "prototype" (t), or "uniform".
+        row_weight: of each row's cross-entropy: "prototype" (t), "uniform", or "shuffled_prototype", a placebo that
+            deals the same weights out at random among the rows of a domain.
         domain_loss_weight: scale g1 of the domain loss; 0 trains without domain head.
         domain_row_weight: of each row's domain loss: "uniform" (the paper), or "prototype" (both published codes).
         false_labels: the domain labels z of the domain loss: "other_domains" draws each z from the other domains
@@ -56,7 +57,7 @@ class TeacherRecipe:
     """
 
     kind: TeacherKind
-    row_weight: Literal["uniform", "prototype"] = "uniform"
+    row_weight: Literal["uniform", "prototype", "shuffled_prototype"] = "uniform"
     domain_loss_weight: float = 0.0
     domain_row_weight: Literal["uniform", "prototype"] = "uniform"
     false_labels: Literal["other_domains", "permuted"] = "other_domains"
@@ -82,7 +83,7 @@ class TeacherRecipe:
 
     @property
     def needs_prototypes(self) -> bool:
-        return "prototype" in (self.row_weight, self.domain_row_weight)
+        return self.row_weight != "uniform" or self.domain_row_weight != "uniform"
 
 
 @dataclass
@@ -129,7 +130,7 @@ class Method:
     def check_task(self, task: Task) -> None:
         """Refuse a task that the stages do not fit."""
         for stage in self.stages:
-            if stage.row_weight.startswith("expertise") and task.problem != "single_label":
+            if stage.weights_before_shuffling.startswith("expertise") and task.problem != "single_label":
                 raise InputError(
                     f"stage {stage.name}: row_weight {stage.row_weight} needs one true class per row, which a "
                     f"{task.problem} task does not have; use uniform or prototype"

@@ -8,7 +8,10 @@ from typing import Literal
 from metakd.errors import InputError
 from metakd.methods.layer_maps import LayerMap
 
-RowWeight = Literal["uniform", "prototype", "expertise", "expertise_released"]
+RowWeight = Literal[
+    "uniform", "prototype", "expertise", "expertise_released", "shuffled_prototype", "shuffled_expertise"
+]
+SHUFFLED = "shuffled_"
 Denominator = Literal["weights", "rows"]
 Rows = Literal["labelled", "unlabelled", "other_domains", "extra"]
 PRETRAINED = "pretrained"
@@ -73,14 +76,15 @@ class Stage:
     """One training run of the student.
 
     Args:
-        name: names the stage in logs and results; `--stage NAME` runs it alone.
+        name: names the stage in logs and results.
         terms: summed.
         epochs: passes over the rows; `task.epochs_scale` multiplies them.
         learning_rate: peak learning rate.
         rows: what the student is shown: the domain's "labelled" rows, its "unlabelled" rows, the rows of
             "other_domains", and the "extra" rows of task.unlabelled.
         row_weight: weight of each row in every term: "uniform" (1), "prototype" (t), "expertise" (lambda), or
-            "expertise_released": the mean lambda of the batch, as in the released code.
+            "expertise_released": the mean lambda of the batch, as in the released code. Two placebos,
+            "shuffled_prototype" and "shuffled_expertise", deal these weights out at random among the rows of a domain.
         divide_by: each term is divided by the sum of its "weights", or by the number of its "rows".
         teacher: whom the stage learns from, if not the method's teacher: "pretrained" is task.teacher before
             fine-tuning, anything else a model folder.
@@ -111,6 +115,11 @@ class Stage:
         return {term.feature for term in self.terms}
 
     @property
+    def weights_before_shuffling(self) -> str:
+        """`row_weight`; for a placebo the row weight that it shuffles."""
+        return self.row_weight.removeprefix(SHUFFLED)
+
+    @property
     def needs_prototypes(self) -> bool:
         """Whether the table's prototype scores t are used."""
         return self.row_weight != "uniform"
@@ -118,8 +127,9 @@ class Stage:
     @property
     def needs_logits(self) -> bool:
         """Whether the teacher's logits are used."""
-        confidence = self.row_weight == "prototype" and set(self.rows) != {"labelled"}
-        return "logits" in self.features or self.row_weight.startswith("expertise") or confidence
+        weights = self.weights_before_shuffling
+        confidence = weights == "prototype" and set(self.rows) != {"labelled"}
+        return "logits" in self.features or weights.startswith("expertise") or confidence
 
     @property
     def needs_activations(self) -> bool:

@@ -51,6 +51,9 @@ def save_model(
 ) -> None:
     """Write a model, its tokenizer and the modules that were trained with it."""
     tokenizer.model_max_length = info.max_length  # so that `truncation=True` cuts where training did
+    if tokenizer.is_fast:  # else its file holds the padding and truncation of its last call
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for name, module in auxiliary_modules.items():

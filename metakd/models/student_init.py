@@ -118,7 +118,7 @@ def fresh_student(spec: FreshSpec, pretrained: PreTrainedModel, labels: Labels) 
     if isinstance(spec, FreshStudent):
         log.warning(
             "NOTE: the student starts from random weights. A pretrained student of this size (task.student: a name "
-            "or folder), or one distilled first with experiments/methods/general.yaml, learns far better."
+            "or folder), or one from general distillation, learns far better."
         )
     elif spec.embedding_size is None:
         copy_word_embeddings(student, pretrained.get_input_embeddings().weight.detach())

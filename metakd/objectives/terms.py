@@ -105,7 +105,7 @@ def checked_loss(term: Term, problem: ProblemType) -> str:
     if loss in known:
         return loss
     task_kind = f" of a {problem} task" if term.feature in OUTPUTS else ""
-    remedy = "; label_only.yaml and logits_mse.yaml fit every task" if problem != "single_label" else ""
+    remedy = "; the label and the mse of logits fit every task" if problem != "single_label" else ""
     raise InputError(
         f"loss {loss!r} does not fit feature {term.feature!r}{task_kind}; it has {known}{nearest(loss, known)}{remedy}"
     )

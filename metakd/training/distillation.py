@@ -67,8 +67,9 @@ def stage_job(run: DistillationRun, prepared: PreparedStage, epochs: int, cache:
     else:
         outputs = TeacherOutputs(prepared.logits, teacher, wanted)
     return DistillationJob(
-        objective, prepared.stage, prepared.rows, prepared.dev, prepared.weights, outputs, run.labels, run.accelerator
-    )
+        objective, prepared.stage, prepared.rows, prepared.dev, prepared.weights, outputs, run.labels, run.accelerator,
+        run.plan.task.select_by,
+    )  # fmt: skip
 
 
 def log_stage(run: DistillationRun, prepared: PreparedStage) -> None:
@@ -86,7 +87,7 @@ def warn_if_weak(run: DistillationRun, prepared: PreparedStage, progress: Progre
     if prepared.dev is None or progress.best is None:
         return
     score = progress.best["dev"]["score"]
-    constant = baseline(prepared.dev.labels, prepared.dev.domains, run.labels.problem)
+    constant = baseline(prepared.dev.labels, prepared.dev.domains, run.labels.problem, run.plan.task.select_by)
     if score <= constant:
         log.warning(
             "NOTE: the student's dev score %.4f does not beat a constant prediction (%.4f); train it longer or at "

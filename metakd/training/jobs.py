@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from metakd.data.encoding import Batch, EncodedRows, model_inputs
-from metakd.data.labels import Labels, ProblemType
+from metakd.data.labels import Labels, ProblemType, SelectBy
 from metakd.evaluation.metrics import headline, headline_by_domain
 from metakd.methods.method import TeacherRecipe
 from metakd.methods.stage import Stage
@@ -22,7 +22,7 @@ from metakd.objectives.outputs import LABEL
 from metakd.training.inference import predict_logits, to_device
 from metakd.training.loop import TrainingJob
 from metakd.training.teacher_outputs import TeacherOutputs
-from metakd.weighting.row_weights import batch_means
+from metakd.weighting.row_weights import batch_means, teacher_weights
 
 
 class TeacherJob(TrainingJob):
@@ -36,6 +36,8 @@ class TeacherJob(TrainingJob):
         recipe: of the method.
         labels: the task's.
         accelerator: of this process.
+        seed: of shuffled row weights.
+        select_by: the dev score, see `metakd.config.Task`.
     """
 
     def __init__(
@@ -48,17 +50,18 @@ class TeacherJob(TrainingJob):
         recipe: TeacherRecipe,
         labels: Labels,
         accelerator: Accelerator,
+        seed: int = 1,
+        select_by: SelectBy | None = None,
     ) -> None:
-        ones = np.ones(len(rows))
-        weights = {"label": rows.weights if recipe.row_weight == "prototype" else ones}
+        weights = {"label": teacher_weights(recipe.row_weight, rows, seed)}
         scales = {"label": 1.0}
         if head is not None:
-            weights["domain"] = rows.weights if recipe.domain_row_weight == "prototype" else ones
+            weights["domain"] = teacher_weights(recipe.domain_row_weight, rows, seed)
             scales["domain"] = recipe.domain_loss_weight
-        denominators = weights if recipe.divide_by == "weights" else dict.fromkeys(weights, ones)
+        denominators = weights if recipe.divide_by == "weights" else dict.fromkeys(weights, np.ones(len(rows)))
         super().__init__(MetaTeacherObjective(teacher, head, labels.problem), rows, scales, weights, denominators)
         self.teacher, self.dev, self.labels, self.accelerator = teacher, dev, labels, accelerator
-        self.domains, self.variant = domains, recipe.false_labels
+        self.domains, self.variant, self.select_by = domains, recipe.false_labels, select_by
         self.false_domain: np.ndarray | None = None
 
     def start_epoch(self, steps: list[np.ndarray], generator: np.random.Generator) -> None:
@@ -74,7 +77,7 @@ class TeacherJob(TrainingJob):
     def score(self) -> dict[str, float]:
         predictions = self.labels.predicted(predict_logits(self.teacher, self.dev, self.accelerator, "dev"))
         by_domain = headline_by_domain(
-            predictions, self.dev.labels, self.dev.domains, self.domains, self.labels.problem
+            predictions, self.dev.labels, self.dev.domains, self.domains, self.labels.problem, self.select_by
         )
         return {"score": float(np.mean(list(by_domain.values()))), **by_domain}
 
@@ -111,6 +114,7 @@ class MultiTaskJob(TrainingJob):
         rows, dev: encoded tables.
         labels: the task's.
         accelerator: of this process.
+        select_by: the dev score, see `metakd.config.Task`.
     """
 
     def __init__(
@@ -121,11 +125,12 @@ class MultiTaskJob(TrainingJob):
         domains: list[str],
         labels: Labels,
         accelerator: Accelerator,
+        select_by: SelectBy | None = None,
     ) -> None:
         weights = {"label": np.ones(len(rows))}
         super().__init__(MultiTaskObjective(models, labels.problem), rows, {"label": 1.0}, weights, weights)
         self.models, self.dev, self.domains, self.labels = models, dev, domains, labels
-        self.accelerator = accelerator
+        self.accelerator, self.select_by = accelerator, select_by
 
     def inputs(self, rows: np.ndarray, device: torch.device) -> tuple[Any, ...]:
         return (to_device(self.rows.batch(rows), device),)
@@ -136,7 +141,7 @@ class MultiTaskJob(TrainingJob):
             dev = self.dev.of_domain(k)
             if len(dev):
                 predictions = self.labels.predicted(predict_logits(model, dev, self.accelerator, f"dev {name}"))
-                by_domain[name] = headline(predictions, dev.labels, self.labels.problem)
+                by_domain[name] = headline(predictions, dev.labels, self.labels.problem, self.select_by)
         return {"score": float(np.mean(list(by_domain.values()))), **by_domain}
 
 
@@ -152,6 +157,7 @@ class DistillationJob(TrainingJob):
         teacher: outputs of the frozen teacher.
         labels: the student's.
         accelerator: of this process.
+        select_by: the dev score, see `metakd.config.Task`.
     """
 
     def __init__(
@@ -164,12 +170,13 @@ class DistillationJob(TrainingJob):
         teacher: TeacherOutputs,
         labels: Labels,
         accelerator: Accelerator,
+        select_by: SelectBy | None = None,
     ) -> None:
         super().__init__(objective, rows, {b.name: b.term.scale for b in objective.terms}, {}, {})
         self.stage, self.dev, self.teacher, self.accelerator = stage, dev, teacher, accelerator
         self.student, self.terms, self.labels = objective.student, objective.terms, labels
         self.projections = objective.projections
-        self.row_weights = row_weights
+        self.row_weights, self.select_by = row_weights, select_by
         self.set_weights(row_weights)
 
     def set_weights(self, weights: np.ndarray) -> None:
@@ -198,4 +205,4 @@ class DistillationJob(TrainingJob):
         if self.dev is None:
             return None
         predictions = self.labels.predicted(predict_logits(self.student, self.dev, self.accelerator, "dev"))
-        return {"score": headline(predictions, self.dev.labels, self.labels.problem)}
+        return {"score": headline(predictions, self.dev.labels, self.labels.problem, self.select_by)}

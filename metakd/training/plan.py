@@ -49,6 +49,17 @@ class DomainSelection:
         return options + [f"--exclude_domain={self.exclude_domain}"] * bool(self.exclude_domain)
 
 
+def hidden_from_teacher(domain: str, fraction: float, exclude: bool) -> DomainSelection:
+    """What prototypes and teacher may see, if a student of a domain sees a fraction of its labels.
+
+    Args:
+        exclude: hide all of the domain's labels from them, whatever the student sees.
+    """
+    if exclude:
+        return DomainSelection(exclude_domain=domain)
+    return DomainSelection(domain, fraction) if fraction < 1 else DomainSelection()
+
+
 @dataclass(frozen=True)
 class TeacherPlan:
     """One training run of a teacher.
@@ -184,7 +195,7 @@ def check_teachers(task: Task, stages: Sequence[Stage], teachers: Sequence[str],
     """Refuse a distillation that lacks a teacher or logits."""
     task.require("train")
     if logits is not None and not Path(logits).is_file():
-        raise InputError(f"logits: no file {logits!r}; make it with experiments/predict.py")
+        raise InputError(f"logits: no file {logits!r}; write the logits of the training table first")
     for stage in stages:
         if not stage.needs_method_teacher:
             continue

@@ -77,7 +77,8 @@ def cached_logits(
 ) -> np.ndarray:
     """The teacher's logits [n, C] of a table; computed unless a folder of `store_dir` has them.
 
-    The step's inputs are the table and the teacher, so logits of another table or teacher are never used.
+    The step depends on the teacher and on guids and token ids of the rows, so logits of other rows are never used, and
+    a table with and without weights shares them.
     """
     all_rows = encode(table.path, teacher.tokenizer, max_length, domains=table.domains, required=table.required)
     needed = np.arange(len(all_rows))
@@ -87,8 +88,8 @@ def cached_logits(
     rows = all_rows.select(needed)
     step = Step(
         store_dir / (folder_name(table.domain) if table.domain else f"all-{folder_name(Path(table.path).stem)}"),
-        {"max_length": max_length, "domain": table.domain, "precision": accelerator.mixed_precision},
-        {"train": table.path, "teacher": teacher.name},
+        {"rows": rows.content_hash(), "domain": table.domain, "precision": accelerator.mixed_precision},
+        {"teacher": teacher.name},
         remake=True,  # logits of other code are cheap to compute anew
     )
     width = teacher.model.config.num_labels

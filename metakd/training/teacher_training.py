@@ -117,11 +117,15 @@ def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTrainin
     if len(inputs.domains) == 1 and recipe.kind == "meta":
         log.info("one domain: all prototype weights are 1, and there is no domain loss")
         rows = replace(rows, weights=np.ones(len(rows)))
-    elif recipe.row_weight == "prototype" and not rows.weights.any():
+    elif recipe.row_weight != "uniform" and not rows.weights.any():
         raise InputError("every row has prototype weight 0; make the weights again, or set teacher.row_weight: uniform")
     with_domain_loss = len(inputs.domains) > 1 and recipe.domain_loss_weight > 0
     head = DomainHead(inputs.model.config.hidden_size, len(inputs.domains)) if with_domain_loss else None
-    job = TeacherJob(inputs.model, head, rows, inputs.dev, inputs.domains, recipe, inputs.labels, accelerator)
+    task = inputs.plan.task
+    job = TeacherJob(
+        inputs.model, head, rows, inputs.dev, inputs.domains, recipe, inputs.labels, accelerator, task.training.seed,
+        task.select_by,
+    )  # fmt: skip
     return TeacherTraining(job, inputs.dev, lambda folder: inputs.save(folder, inputs.model, inputs.domains, head))
 
 
@@ -145,5 +149,7 @@ def multi_task_teacher(inputs: TeacherInputs, accelerator: Accelerator) -> Teach
             (folder / folder_name(name)).mkdir(exist_ok=True)
             inputs.save(folder / folder_name(name), model, [name], None)
 
-    job = MultiTaskJob(models, inputs.rows, inputs.dev, inputs.domains, inputs.labels, accelerator)
+    job = MultiTaskJob(
+        models, inputs.rows, inputs.dev, inputs.domains, inputs.labels, accelerator, inputs.plan.task.select_by
+    )
     return TeacherTraining(job, inputs.dev, save)

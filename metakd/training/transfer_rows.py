@@ -79,7 +79,7 @@ class TransferRows:
             shown = np.zeros(len(self.rows), dtype=bool)
             shown[numbers] = True
             check_prototype_weights(self.rows, shown & self.rows.labelled, self.plan.inputs["train"])
-        return row_weights(stage, rows, logits, self.labels.problem)
+        return row_weights(stage, rows, logits, self.labels.problem, self.plan.task.training.seed)
 
     def teacher_logits(self, teachers: Sequence[Teacher], accelerator: Accelerator) -> np.ndarray:
         """The teachers' averaged logits [n, C] of all rows; NaN for rows that no stage shows."""

@@ -1,4 +1,4 @@
-"""The weight of each row in a stage, and the checks that prototype weights know no hidden label."""
+"""The weight of each row for teacher and student, and the checks that prototype weights know no hidden label."""
 
 from __future__ import annotations
 
@@ -9,17 +9,27 @@ import numpy as np
 from metakd.data.encoding import EncodedRows
 from metakd.data.labels import ProblemType
 from metakd.errors import InputError
-from metakd.methods.stage import Stage
+from metakd.methods.stage import SHUFFLED, Stage
 from metakd.weighting.expertise import expertise_weights, prototype_weights
 
 log = logging.getLogger(__name__)
 
 
-def row_weights(stage: Stage, rows: EncodedRows, logits: np.ndarray | None, problem: ProblemType) -> np.ndarray:
+def teacher_weights(row_weight: str, rows: EncodedRows, seed: int) -> np.ndarray:
+    """Weight of each row [n] in a loss of the teacher: "uniform", "prototype" or "shuffled_prototype"."""
+    if row_weight == "uniform":
+        return np.ones(len(rows))
+    return shuffle_within_domains(rows.weights, rows.domains, seed) if row_weight.startswith(SHUFFLED) else rows.weights
+
+
+def row_weights(
+    stage: Stage, rows: EncodedRows, logits: np.ndarray | None, problem: ProblemType, seed: int
+) -> np.ndarray:
     """Weight of each row [n] in every term of the stage.
 
     Args:
         logits: the teacher's [n, C]; needed for expertise, and for rows without label.
+        seed: of a placebo's shuffling.
 
     Raises:
         InputError: rows without label would be weighted by the teacher's confidence, but the task has not one class
@@ -38,10 +48,24 @@ def row_weights(stage: Stage, rows: EncodedRows, logits: np.ndarray | None, prob
             "stage %s: for %d rows without label, the teacher's confidence replaces prototype score and p(y)",
             stage.name, unlabelled,
         )  # fmt: skip
-    if stage.row_weight == "prototype":
-        return rows.weights if logits is None else prototype_weights(rows.weights, logits, rows.labelled)
-    assert logits is not None
-    return expertise_weights(rows.weights, logits, rows.labels, rows.labelled)
+    if stage.weights_before_shuffling == "prototype":
+        weights = rows.weights if logits is None else prototype_weights(rows.weights, logits, rows.labelled)
+    else:
+        assert logits is not None
+        weights = expertise_weights(rows.weights, logits, rows.labels, rows.labelled)
+    return shuffle_within_domains(weights, rows.domains, seed) if stage.row_weight.startswith(SHUFFLED) else weights
+
+
+def shuffle_within_domains(weights: np.ndarray, domains: np.ndarray, seed: int) -> np.ndarray:
+    """The weights [n] dealt out anew: each domain keeps its weights, each of its rows gets one of them at random.
+
+    A placebo: if a method does as well with these weights, their values matter and not the rows that they belong to.
+    """
+    shuffled, generator = weights.copy(), np.random.default_rng(seed)
+    for domain in np.unique(domains):
+        rows = np.flatnonzero(domains == domain)
+        shuffled[rows] = generator.permutation(weights[rows])
+    return shuffled
 
 
 def check_prototype_weights(rows: EncodedRows, used: np.ndarray, table: str) -> None:
@@ -55,11 +79,11 @@ def check_prototype_weights(rows: EncodedRows, used: np.ndarray, table: str) -> 
         InputError: names the first such row.
     """
     remedy = (
-        "make the table again with data_prep/prototype_weights.py for the same domain, fraction, excluded domain and "
+        "compute the prototype weights again for the same domain, fraction, excluded domain and "
         "seed, or use uniform row weights (for a student, an excluded domain is fraction 0 with rows: [unlabelled])"
     )
     if not rows.weighted:
-        raise InputError(f"{table} has no weight column; make it with data_prep/prototype_weights.py")
+        raise InputError(f"{table} has no weight column; compute its prototype weights, and name the weighted table")
     missing = np.flatnonzero(used & np.isnan(rows.weights))
     if len(missing):
         raise InputError(f"{table}: row {missing[0] + 1} has no weight ({len(missing)} rows have none); {remedy}")
