@@ -12,8 +12,7 @@ domain=$1
 shift
 files=("${@/%/.yaml}")
 [[ $# -eq 0 ]] && files=(experiments/methods/*.yaml)
-student=${STUDENT:-"{layers: 3, of: pretrained}"}
-export TASK RUN OVERRIDES="${OVERRIDES:-} --task.student=${student// /}"
+export TASK RUN STUDENT=${STUDENT:-"{layers: 3, of: pretrained}"}
 evaluations=""
 for file in "${files[@]}"; do
     export METHOD=experiments/methods/$(basename "$file")
@@ -25,8 +24,8 @@ for file in "${files[@]}"; do
     # 2: this task or student does not fit the method.
     [[ $status -eq 2 ]] && echo "left out: $name" && continue
     [[ $status -eq 0 ]] || exit "$status"
-    settings=(--task "$TASK" --method "$METHOD")
-    plan --domain="$domain" --task.student="$student"
+    source experiments/settings.sh # now with this METHOD
+    plan --domain="$domain"
     evaluations+=",${STUDENTS[0]}.json"
 done
 python experiments/methods_report.py --evaluations "${evaluations#,}" --out "$RUN/compare/report.md"

