@@ -9,6 +9,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,14 @@ from metakd.config import Training
 from metakd.data.encoding import Batch, EncodedRows, model_inputs
 from metakd.data.labels import Labels
 from metakd.methods.layer_maps import uniform
+from metakd.methods.method import Method
 from metakd.methods.stage import Stage
 from metakd.models.classifier import load_classifier
 from metakd.models.student_init import cut_student
 from metakd.training.loop import parameter_groups
 
 PaddedRows = list[dict[str, Tensor]]
-TrainStage = Callable[[PreTrainedModel, PreTrainedModel, PaddedRows, Stage, int, Training], None]
+TrainStage = Callable[[PreTrainedModel, PreTrainedModel, PaddedRows, Stage, Training], None]
 ACTIVATIONS = {"output_hidden_states": True, "output_attentions": True}
 
 
@@ -44,26 +46,45 @@ def padded_rows(rows: EncodedRows, max_length: int, with_labels: bool = False) -
     return padded
 
 
-def train_student(
-    train_stage: TrainStage, teacher: Path, labels: Labels, rows: PaddedRows, stages: Sequence[Stage], epochs: int,
-    training: Training,
-) -> tuple[float, PreTrainedModel]:  # fmt: skip
-    """Train a student through stages, each for so many epochs; returns the seconds, without loading, and the student.
+@dataclass(frozen=True)
+class BaselineJobs:
+    """The jobs of `jobs.MetakdJobs` in another library. Each loads its models first, which is not timed.
 
     Args:
-        train_stage: of a library.
-        teacher: its folder.
+        train_stage_by: trains one stage with the library.
+        teacher: folder of the teacher that metakd has trained.
+        method: its stages.
+        rows: of an epoch.
+        whole_rows: of the whole run.
     """
-    teacher_model = load_classifier(str(teacher), labels)
-    student = cut_student(teacher_model, STUDENT)
-    begun = time.perf_counter()
-    for stage in stages:
-        train_stage(student, teacher_model, rows, stage, epochs, training)
-    return time.perf_counter() - begun, student
+
+    train_stage_by: TrainStage
+    teacher: Path
+    labels: Labels
+    method: Method
+    training: Training
+    rows: PaddedRows
+    whole_rows: PaddedRows
+
+    def train_stage(self, number: int) -> float:
+        """Train a student for an epoch of a stage, and return the seconds."""
+        return self._train([replace(self.method.stages[number], epochs=1)], self.rows)[0]
+
+    def train_student(self) -> tuple[float, PreTrainedModel]:
+        """Train a student through both stages; returns the seconds and the student."""
+        return self._train(self.method.stages, self.whole_rows)
+
+    def _train(self, stages: Sequence[Stage], rows: PaddedRows) -> tuple[float, PreTrainedModel]:
+        teacher = load_classifier(str(self.teacher), self.labels)
+        student = cut_student(teacher, STUDENT)
+        begun = time.perf_counter()
+        for stage in stages:
+            self.train_stage_by(student, teacher, rows, stage, self.training)
+        return time.perf_counter() - begun, student
 
 
 def textbrewer_stage(
-    student: PreTrainedModel, teacher: PreTrainedModel, rows: PaddedRows, stage: Stage, epochs: int, training: Training
+    student: PreTrainedModel, teacher: PreTrainedModel, rows: PaddedRows, stage: Stage, training: Training
 ) -> None:
     """Train a stage with TextBrewer's GeneralDistiller.
 
@@ -100,13 +121,13 @@ def textbrewer_stage(
     set_attention("eager" if activations else "sdpa", student, teacher)
     batches = shuffled(rows, training)
     optimizer = torch.optim.AdamW(parameter_groups(student, training.weight_decay), lr=stage.learning_rate)
-    total = epochs * len(batches)
+    total = stage.epochs * len(batches)
     with tempfile.TemporaryDirectory() as folder:
-        settings = TrainingConfig(device="cpu", log_dir=None, output_dir=folder, ckpt_epoch_frequency=epochs)
+        settings = TrainingConfig(device="cpu", log_dir=None, output_dir=folder, ckpt_epoch_frequency=stage.epochs)
         distiller = GeneralDistiller(settings, config, teacher, student, adaptor, adaptor)
         with distiller:
             distiller.train(
-                optimizer, batches, epochs, scheduler_class=get_linear_schedule_with_warmup,
+                optimizer, batches, stage.epochs, scheduler_class=get_linear_schedule_with_warmup,
                 scheduler_args={
                     "num_warmup_steps": round(training.warmup * total), "num_training_steps": total
                 },
@@ -115,13 +136,13 @@ def textbrewer_stage(
 
 
 def easynlp_stage(
-    student: PreTrainedModel, teacher: PreTrainedModel, rows: PaddedRows, stage: Stage, epochs: int, training: Training
+    student: PreTrainedModel, teacher: PreTrainedModel, rows: PaddedRows, stage: Stage, training: Training
 ) -> None:
     """Train a stage as the EasyNLP loop does: both models return all activations in every step of both stages."""
     set_attention("eager", student, teacher)
     pairs = uniform(teacher.config.num_hidden_layers, student.config.num_hidden_layers, first=0)
     teacher.eval()
-    for batch in training_steps(student, rows, stage.learning_rate, epochs, training):
+    for batch in training_steps(student, rows, stage.learning_rate, stage.epochs, training):
         with torch.no_grad():
             target = teacher(**batch, **ACTIVATIONS)
         output = student(**batch, **ACTIVATIONS)

@@ -6,7 +6,7 @@ import os
 import platform
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +24,12 @@ LENGTHS: dict[Kind, list[int]] = {
     "short": [4, 12, 16, 19, 22, 25, 28, 31, 35, 41, 64],
 }
 MAX_LENGTH: dict[Kind, int] = {"long": 128, "short": 64}
-WORDS = """\
+SENTENCE = """\
 good bad fine great poor awful book film story plot read watch buy phone screen time people way day man thing
 woman life child world school state family student group country problem hand part place case week company
 system program question work government number night point home water room mother area money fact month lot
-right study job word business issue side kind head house service friend father power hour game line end member""".split()
+right study job word business issue side kind head house service friend father power hour game line end member"""
+WORDS = SENTENCE.split()
 
 
 def write_random_rows(path: Path, kind: Kind, count: int, domains: tuple[str, ...] = ("one",), seed: int = 0) -> None:
@@ -51,7 +52,7 @@ def empty_folder(folder: Path) -> Path:
     return folder
 
 
-def time_in_turns(jobs: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def time_in_turns(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each job in each round. The jobs take turns, so a slow minute of the machine slows all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for number in range(rounds):

@@ -40,7 +40,7 @@ STUDENT = StudentFromTeacher(layers=3)
 
 
 def make_task(train: Path, encoder: str, max_length: int, training: Training) -> Task:
-    """A task over one training table, whose student has 3 layers. Its dev table has two rows, since scores don't matter.
+    """A task over one training table, whose student has 3 layers; its dev table has two rows, so scoring takes no time.
 
     Args:
         encoder: the pretrained encoder that the teacher starts from.
@@ -74,10 +74,12 @@ class MetakdJobs:
         folder: for models and caches. The teacher lies in its folder `teacher`; students need it.
         task: see `make_task`.
         method: see `make_method`.
+        whole_table: training table of the whole run; the task's is for single epochs.
     """
 
-    def __init__(self, folder: Path, task: Task, method: Method) -> None:
+    def __init__(self, folder: Path, task: Task, method: Method, whole_table: Path | None = None) -> None:
         self.folder, self.task, self.method = folder, task, method
+        self.whole_task = task if whole_table is None else replace(task, train=str(whole_table))
         self.teacher = folder / "teacher"
         label_names, self.domains = label_and_domain_names(task.train)
         self.labels = Labels(tuple(label_names))
@@ -93,33 +95,29 @@ class MetakdJobs:
 
     def train_stage(self, number: int) -> float:
         """Train a student for an epoch of a stage, and return the seconds; what is computed once is not counted."""
-        seconds, _ = self.train_epoch(self.stage_job(self.prepare_student(), number))
+        seconds, _ = self.train_epoch(self.stage_job(number))
         return seconds
 
-    def train_student(self, train: Path) -> tuple[float, PreTrainedModel]:
-        """Train a student on a table through both stages.
+    def train_student(self) -> tuple[float, PreTrainedModel]:
+        """Train a student through both stages.
 
         Returns:
             the seconds of all of it, loading models and the teacher's passes included; and the student.
         """
         shutil.rmtree(self.teacher.with_name("teacher.logits"), ignore_errors=True)
         begun = time.perf_counter()
-        run = self.prepare_student(train)
+        run = self.prepare_student(self.whole_task)
         distill(run, empty_folder(self.folder / "student"))
         return time.perf_counter() - begun, run.student
 
-    def prepare_student(self, train: Path | None = None) -> DistillationRun:
-        """A student before its first stage, with the teacher's logits.
-
-        Args:
-            train: the training table; the task's by default.
-        """
-        task = self.task if train is None else replace(self.task, train=str(train))
+    def prepare_student(self, task: Task) -> DistillationRun:
+        """A student before its first stage, with the teacher's logits."""
         plan = plan_distillation(task, self.method, DomainSelection(), self.folder / "logits", [str(self.teacher)])
         return prepare(plan, self.labels, self.domains, self.accelerator)
 
-    def stage_job(self, run: DistillationRun, number: int) -> DistillationJob:
+    def stage_job(self, number: int) -> DistillationJob:
         """A stage that is ready to train: the teacher's activations are cached if cpu_tuning is on."""
+        run = self.prepare_student(self.task)
         epochs = 2  # a stage of one epoch caches nothing
         job = stage_job(run, run.stages[number], epochs, empty_folder(self.folder / "cache"))
         job.teacher.start()

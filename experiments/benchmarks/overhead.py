@@ -1,115 +1,119 @@
-"""How much of a step is the loop: `fit` against the same steps written bare."""
+"""How much of a step the loop costs: `fit` against the same steps without it."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
-from typing import Literal
+from statistics import median
 
-from timing import MAX_LENGTH, generated, in_turns, machine, median
+import numpy as np
+import torch
+from common import (
+    ENCODER,
+    MAX_LENGTH,
+    Kind,
+    Precision,
+    empty_folder,
+    machine_info,
+    time_in_turns,
+    write_random_rows,
+)
+from jobs import LEARNING_RATE, STUDENT
 
 from metakd.cli import run
+from metakd.config import Training
+from metakd.cpu.tuning import tuned
+from metakd.data.batches import plan_epoch
+from metakd.data.encoding import encode, load_tokenizer
+from metakd.data.labels import Labels
 from metakd.manifests import write_json
+from metakd.methods.stage import Stage, Term
+from metakd.models.classifier import load_classifier
+from metakd.models.student_init import cut_student
+from metakd.objectives.distillation import DistillationObjective
+from metakd.objectives.features import FeatureValues
+from metakd.objectives.terms import bind
+from metakd.training.jobs import DistillationJob
+from metakd.training.loop import fit, linear_schedule, parameter_groups
+from metakd.training.runtime import start
+from metakd.training.teacher_outputs import TeacherOutputs
 
 
 def main(
     out: Path,
-    kind: Literal["long", "short"] = "short",
-    encoder: str = "runs/models/all-MiniLM-L6-v2",
+    kind: Kind = "short",
+    encoder: str = ENCODER,
     rows: int = 1920,
     rounds: int = 3,
     batch_size: int = 32,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    precision: Precision = "auto",
     work: Path = Path("runs/benchmarks/overhead"),
 ) -> None:
-    """Fine-tune a student of 3 layers for an epoch, by the loop and bare; the bare steps get finished batches.
+    """Fine-tune a student of 3 layers for an epoch, with the loop and with bare steps, which get finished batches.
 
     Args:
         out: JSON file.
-        kind: "long" or "short" rows; short ones show overhead more.
-        encoder: data_prep/packaged_minilm.py makes the default.
-        rows: of random words with the lengths of real ones.
-        rounds: whose medians count.
-        batch_size: rows a step.
+        kind: "long" or "short" rows; overhead shows more on short ones.
+        encoder: that the student is cut from.
+        rows: of random words, as long as real ones.
+        rounds: of each measurement; the median counts.
+        batch_size: rows per step.
         precision: of both.
-        work: folder for table and checkpoints.
+        work: folder for the table and checkpoints.
     """
-    import numpy as np
-    import torch
+    empty_folder(work)
+    write_random_rows(work / "rows.tsv", kind, rows, ("one", "two"))
+    labels, training = Labels(("negative", "positive")), Training(batch_size=batch_size, precision=precision)
+    accelerator = start(training.precision, training.cpu_tuning)
+    encoded = encode(work / "rows.tsv", load_tokenizer(encoder), MAX_LENGTH[kind], labels)
+    stage = Stage("label", [Term("label")], 1, LEARNING_RATE, select="last")
 
-    from metakd.config import StudentFromTeacher, Training
-    from metakd.data.batches import plan_epoch
-    from metakd.data.encoding import encode, load_tokenizer
-    from metakd.data.labels import Labels
-    from metakd.methods import Stage, Term
-    from metakd.models.classifier import load_classifier
-    from metakd.models.students import cut_student
-    from metakd.models.views import Need, Views
-    from metakd.objectives.distillation import DistillationObjective
-    from metakd.objectives.terms import bind
-    from metakd.training.loop import fit, parameter_groups, schedule
-    from metakd.training.problems import DistillationProblem
-    from metakd.training.runtime import start
-    from metakd.training.teacher_outputs import TeacherViews
-    from metakd.training.tuning import tuned
-
-    work.mkdir(parents=True, exist_ok=True)
-    generated(work / "rows.tsv", kind, rows)
-    labels, domains = Labels(("negative", "positive")), ["one", "two"]
-    accelerator = start(precision)
-    encoded = encode(work / "rows.tsv", load_tokenizer(encoder), MAX_LENGTH[kind], labels, domains)
-    training = Training(batch_size=batch_size)
-
-    stage = Stage("label", [Term("label")], 1, 5e-5, select="last")
-
-    def problem() -> DistillationProblem:
+    def make_job() -> DistillationJob:
         torch.manual_seed(1)
-        student = cut_student(load_classifier(encoder, labels), StudentFromTeacher(layers=3), labels)
-        terms = bind(stage.terms, None, student.config, labels.problem)
-        objective, views = DistillationObjective(student, terms, None, None), TeacherViews(None, None, Need())
-        return DistillationProblem(objective, stage, encoded, None, np.ones(rows), views, labels, accelerator)
+        student = cut_student(load_classifier(encoder, labels), STUDENT)
+        objective = DistillationObjective(student, bind(stage.terms, None, student.config, labels.problem), None, None)
+        no_teacher = TeacherOutputs(None, None, [])
+        return DistillationJob(objective, stage, encoded, None, np.ones(rows), no_teacher, labels, accelerator)
 
-    final: dict[str, list[float]] = {"loop": [], "bare": []}
+    losses: dict[str, list[float]] = {"loop": [], "bare": []}
 
     def loop() -> float:
-        shutil.rmtree(work / "training", ignore_errors=True)
-        made = problem()
+        job, folder = make_job(), empty_folder(work / "training")
         begun = time.perf_counter()
-        progress = fit(made, accelerator, 1, 5e-5, training, work / "training")
+        progress = fit(job, accelerator, stage.epochs, stage.learning_rate, training, folder)
         seconds = time.perf_counter() - begun
-        final["loop"].append(float(np.mean(progress.losses)))
+        losses["loop"].append(float(np.mean(progress.losses)))
         return seconds
 
     def bare() -> float:
-        made = problem()
-        plan = plan_epoch(encoded.lengths, batch_size, training.seed, 0)
-        batches = [encoded.batch(chosen) for chosen in plan]
-        losses = []
+        objective = make_job().objective
+        batches = [encoded.batch(chosen) for chosen in plan_epoch(encoded.lengths, batch_size, training.seed, 0)]
+        step_losses = []
         begun = time.perf_counter()
-        with tuned(made.objective, encoded, accelerator.device):
-            optimizer = torch.optim.AdamW(parameter_groups(made.objective, training.weight_decay), lr=5e-5, fused=True)
-            made.objective.train()
-            for number, batch in enumerate(batches):
-                for group in optimizer.param_groups:
-                    group["lr"] = 5e-5 * schedule(number, len(batches), training.warmup)
+        with tuned(objective, accelerator.device, training.cpu_tuning):
+            groups = parameter_groups(objective, training.weight_decay)
+            optimizer = torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True)
+            schedule = linear_schedule(optimizer, len(batches), training.warmup)
+            objective.train()
+            for batch in batches:
                 with accelerator.autocast():
-                    loss = made.objective(batch, Views(None))["label"].mean()
+                    loss = objective(batch, FeatureValues(None))["label"].mean()
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(made.objective.parameters(), training.max_grad_norm)
+                torch.nn.utils.clip_grad_norm_(objective.parameters(), training.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad()
-                losses.append(loss.item())
+                schedule.step()
+                step_losses.append(loss.item())
         seconds = time.perf_counter() - begun
-        final["bare"].append(float(np.mean(losses)))
+        losses["bare"].append(float(np.mean(step_losses)))
         return seconds
 
-    seconds = in_turns({"loop": loop, "bare": bare}, rounds)
+    seconds = time_in_turns({"loop": loop, "bare": bare}, rounds)
     ratio = median(seconds["bare"]) / median(seconds["loop"])
     write_json(out, {"kind": kind, "rows": rows, "batch_size": batch_size, "precision": accelerator.mixed_precision,
-                     "seconds": seconds, "mean_loss": final, "ratio": ratio, "machine": machine()})  # fmt: skip
-    print(f"mean loss of the epoch: loop {median(final['loop']):.4f}, bare {median(final['bare']):.4f}")
-    print(f"speed of the loop / bare: {ratio:.3f}")
+                     "seconds": seconds, "mean_loss": losses, "ratio": ratio, "machine": machine_info()})  # fmt: skip
+    print(f"mean loss of the epoch: loop {median(losses['loop']):.4f}, bare {median(losses['bare']):.4f}")
+    print(f"speed of the loop, bare steps = 1: {ratio:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,76 +1,86 @@
-"""Speed and memory as tables grow, over processes and over "nodes"."""
+"""Speed and memory of training as tables grow, and over several processes and "nodes"."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from timing import generated, machine
+from common import WORDS, empty_folder, machine_info, write_random_rows
+from tabulate import tabulate
 
 from metakd.cli import run
-from metakd.manifests import MANIFEST, write_json
+from metakd.manifests import MANIFEST, read_json, write_json
 
-TASK = "train: {0}/{1}.tsv\ndev: {0}/dev.tsv\ntest: {0}/dev.tsv\nteacher: {2}\nstudent: {{layers: 1}}\nmax_length: 64\n"
+TASK = """\
+train: {train}
+dev: {dev}
+test: {dev}
+teacher: {encoder}
+student: {{layers: 1}}
+max_length: 64
+training: {{precision: fp32, log_with: []}}
+"""
+METHOD = """\
+teacher: {kind: mix, epochs: 1, learning_rate: 5.0e-5}
+stages: # not run here
+  - {name: prediction, terms: [{feature: logits, loss: kl}], epochs: 1, learning_rate: 5.0e-5}
+"""
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def main(out: Path, rows: int = 1000, growth: str = "1,10,100", work: Path = Path("runs/benchmarks/scale")) -> None:
-    """Train a tiny random teacher on ever more rows, then on the fewest by several processes.
+def main(
+    out: Path, rows: int = 1000, growth: tuple[int, ...] = (1, 10, 100), work: Path = Path("runs/benchmarks/scale")
+) -> None:
+    """Train a tiny teacher on ever more rows, then on the smallest table with several processes.
 
-    Memory is what the training script had at most. Losses of several processes are those of one (there is no dropout).
+    Memory is the peak of the training script. The teacher has no dropout, so several processes compute the losses of
+    one.
 
     Args:
         out: JSON file.
-        rows: of the smallest table.
-        growth: its multiples, separated by commas.
+        rows: training rows; each factor of `growth` multiplies them.
+        growth: factors, as a list '[1, 10, 100]', smallest first.
         work: folder for tables and models.
     """
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    tiny_encoder(work / "encoder")
-    generated(work / "dev.tsv", "short", 64)
-    factors = [int(part) for part in growth.split(",")]
-    found: list[dict[str, Any]] = []
-    for factor in factors:
-        name = f"train{factor}"
-        generated(work / f"{name}.tsv", "short", rows * factor)
-        found.append({"rows": rows * factor, **train(work, name, name, [sys.executable])})
-        print(f"{rows * factor:>9} rows: {found[-1]['rows_per_second']:.0f} rows/s, {found[-1]['peak_memory_mb']} MB")
+    empty_folder(work)
+    make_encoder(work / "encoder")
+    write_random_rows(work / "dev.tsv", "short", 64, ("one", "two"))
+    (work / "method.yaml").write_text(METHOD)
+    by_rows: list[dict[str, Any]] = []
+    for count in (rows * factor for factor in growth):
+        by_rows.append({"rows": count, **train(make_task(work, count), work / f"teacher{count}", count)})
+    smallest = by_rows[0]["rows"]
     torchrun = [sys.executable, "-m", "torch.distributed.run"]
-    pair = [[*torchrun, "--standalone", "--nproc_per_node", "2"]]
-    port = free_port()
-    node = [*torchrun, "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_id", "scale",
-            "--rdzv_endpoint", f"localhost:{port}"]  # fmt: skip
-    ways: dict[str, tuple[list[list[str]], list[str]]] = {
-        "2 processes": (pair, []),
-        "2 processes, sharded (FSDP)": (pair, ["--task.training.sharded", "true"]),
-        "2 nodes by rendezvous on loopback": ([node, node], []),
+    node = [*torchrun, "--nnodes=2", "--nproc_per_node=1", "--rdzv_backend=c10d", "--rdzv_id=scale",
+            f"--rdzv_endpoint=localhost:{free_port()}"]  # fmt: skip
+    launchers = {
+        "2 processes": [[*torchrun, "--standalone", "--nproc_per_node=2"]],
+        "2 nodes by rendezvous on loopback": [node, node],
     }
-    several: dict[str, Any] = {"1 process": found[0]}
-    for number, (way, (launchers, options)) in enumerate(ways.items()):
-        several[way] = train(work, f"train{factors[0]}", f"several{number}", *launchers, options=options)
-        difference = max(abs(a - b) for a, b in zip(several[way]["losses"], found[0]["losses"], strict=True))
-        several[way]["largest_difference_of_a_loss"] = difference
-        print(f"{way}: {several[way]['rows_per_second']:.0f} rows/s, losses differ by {difference:.1e} at most")
-    write_json(out, {"growth": found, "processes": several, "machine": machine()})
+    by_launch: dict[str, dict[str, Any]] = {"1 process": by_rows[0]}
+    for number, (title, commands) in enumerate(launchers.items()):
+        result = train(work / f"task{smallest}.yaml", work / f"launch{number}", smallest, commands)
+        pairs = zip(result["losses"], by_rows[0]["losses"], strict=True)
+        by_launch[title] = {**result, "largest_difference_of_a_loss": max(abs(a - b) for a, b in pairs)}
+    write_json(out, {"growth": by_rows, "processes": by_launch, "machine": machine_info()})
+    columns = ["rows_per_second", "peak_memory_mb", "largest_difference_of_a_loss"]
+    lines = [[f"{result['rows']:,} rows", *map(result.get, columns)] for result in by_rows]
+    lines += [[title, *map(result.get, columns)] for title, result in by_launch.items()]
+    print(tabulate(lines, ["", *(name.replace("_", " ") for name in columns)], floatfmt=("", ".0f", "", ".1e")))
 
 
-def tiny_encoder(folder: Path) -> None:
-    """A random BERT of 2 layers and 64 dimensions with a tokenizer of the benchmark's words."""
+def make_encoder(folder: Path) -> None:
+    """Save a random BERT of 2 layers and 64 dimensions, with a tokenizer of the benchmark's words."""
     import torch
     import transformers
-    from timing import WORDS
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*special, *WORDS])}, "[UNK]"))
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *WORDS])}, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
@@ -81,43 +91,54 @@ def tiny_encoder(folder: Path) -> None:
     ).save_pretrained(folder)  # fmt: skip
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=len(WORDS) + 5, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=64,
+        vocab_size=len(WORDS) + len(SPECIAL), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=256, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=64,
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(folder)
 
 
-def train(work: Path, table: str, name: str, *launchers: list[str], options: Sequence[str] = ()) -> dict[str, Any]:
-    """Train the teacher for an epoch by each launcher at once; what they have written is one result."""
-    task = work / f"{table}.yaml"
-    task.write_text(TASK.format(work, table, work / "encoder"))
+def make_task(work: Path, rows: int) -> Path:
+    """Write a training table of so many rows and its task file; returns the task file."""
+    train = work / f"train{rows}.tsv"
+    write_random_rows(train, "short", rows, ("one", "two"))
+    path = work / f"task{rows}.yaml"
+    path.write_text(TASK.format(train=train, dev=work / "dev.tsv", encoder=work / "encoder"))
+    return path
+
+
+def train(task: Path, out: Path, rows: int, launchers: list[list[str]] | None = None) -> dict[str, Any]:
+    """Train the teacher for an epoch; returns speed, memory and the loss of each step.
+
+    Args:
+        launchers: start of each command line, all run at once; by default python alone.
+    """
+    launchers = launchers or [[sys.executable]]
     script = str(Path(__file__).parents[1] / "train_teacher.py")
-    command = [script, "--task", str(task), "--task.epochs", "{teacher: 1}", "--out", str(work / name),
-               "--task.training.precision", "fp32", "--allow_weak", "true", *options]  # fmt: skip
-    alone = len(launchers[0]) == 1  # torchrun's processes share the cores by themselves, nodes on one machine do not
-    environment = {**os.environ, "OMP_NUM_THREADS": str(os.cpu_count() or 1) if alone else "1"}
+    command = [script, "--task", str(task), "--method", str(task.with_name("method.yaml")), "--out", str(out),
+               "--allow_weak", "true"]  # fmt: skip
+    # Processes under one torchrun share the cores; nodes on one machine know nothing of each other.
+    threads = str(os.cpu_count() or 1) if launchers == [[sys.executable]] else "1"
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
     begun = time.perf_counter()
-    running = [subprocess.Popen([*launcher, *command], env=environment, stderr=subprocess.PIPE, text=True)
-               for launcher in launchers]  # fmt: skip
-    for process in running:
+    processes = [subprocess.Popen([*launcher, *command], env=environment, stderr=subprocess.PIPE, text=True)
+                 for launcher in launchers]  # fmt: skip
+    for process in processes:
         _, errors = process.communicate()
         if process.returncode:
-            for other in running:  # which would wait for it
+            for other in processes:  # which would wait for it
                 other.kill()
             raise RuntimeError(f"{command} failed:\n{errors[-4000:]}")
     wall = time.perf_counter() - begun
-    manifest = json.loads((work / name / MANIFEST).read_text())
-    history = json.loads((work / name / "history.json").read_text())
-    count = sum(1 for _ in (work / f"{table}.tsv").open()) - 1
-    losses = history["losses"]
-    return {"rows_per_second": count / manifest["seconds"], "seconds": manifest["seconds"], "wall": wall,
-            "peak_memory_mb": manifest["peak_memory_mb"], "losses": losses}  # fmt: skip
+    manifest, history = read_json(out / MANIFEST), read_json(out / "history.json")
+    return {"rows_per_second": rows / manifest["seconds"], "seconds": manifest["seconds"], "wall": wall,
+            "peak_memory_mb": manifest["peak_memory_mb"], "losses": history["losses"]}  # fmt: skip
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return int(found.getsockname()[1])
+    """A port that no process listens on."""
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return int(listener.getsockname()[1])
 
 
 if __name__ == "__main__":

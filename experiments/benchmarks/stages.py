@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
 
+import numpy as np
+from baselines import BaselineJobs, easynlp_stage, easynlp_teacher, padded_rows, textbrewer_stage
 from common import (
     ENCODER,
     INSTALL,
@@ -18,14 +20,16 @@ from common import (
     time_in_turns,
     write_random_rows,
 )
+from jobs import MetakdJobs, make_method, make_task, stage_losses
 from tabulate import tabulate
 
 from metakd.cli import run
+from metakd.config import Training
+from metakd.data.encoding import encode, load_tokenizer
+from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
 from metakd.manifests import write_json
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from metakd.models.classifier import load_classifier
 
 
 def main(
@@ -65,63 +69,37 @@ def main(
         import textbrewer as _  # noqa: F401
     except ImportError as error:
         raise InputError(f"{error}; {INSTALL}") from None
-    import numpy as np
-    from baselines import easynlp_stage, easynlp_teacher, padded_rows, textbrewer_stage, train_student
-    from jobs import MetakdJobs, make_method, make_task, stage_losses
-
-    from metakd.config import Training
-    from metakd.data.encoding import encode, load_tokenizer
-    from metakd.data.tables import read_rows, write_rows
-    from metakd.models.classifier import load_classifier
-
     work = empty_folder(work / kind)
     if table is None:
         table = work / "source.tsv"
         write_random_rows(table, kind, max(rows, whole_rows))
-    chosen = [row for row in read_rows(table) if not domain or row["domain"] == domain]
-    chosen = [chosen[i] for i in np.random.default_rng(0).permutation(len(chosen))[:rows]]
     epoch_table, whole_table = work / "train.tsv", work / "few.tsv"
-    write_rows(epoch_table, chosen)
-    write_rows(whole_table, chosen[:whole_rows])
-
-    training, method = Training(batch_size=batch_size, precision=precision), make_method(whole_epochs)
-    metakd = MetakdJobs(work, make_task(epoch_table, encoder, MAX_LENGTH[kind], training), method)
+    write_samples(table, domain, {epoch_table: rows, whole_table: whole_rows})
+    training = Training(batch_size=batch_size, precision=precision)
+    method, length = make_method(whole_epochs), MAX_LENGTH[kind]
+    metakd = MetakdJobs(work, make_task(epoch_table, encoder, length, training), method, whole_table)
     tokenizer, labels = load_tokenizer(encoder), metakd.labels
-    epoch_rows, few_rows = (
-        encode(path, tokenizer, MAX_LENGTH[kind], labels, metakd.domains) for path in (epoch_table, whole_table)
-    )
-    padded, padded_few = (padded_rows(part, MAX_LENGTH[kind]) for part in (epoch_rows, few_rows))
-    libraries = {"TextBrewer": textbrewer_stage, "EasyNLP loop": easynlp_stage}
-    losses: dict[str, list[dict[str, float]]] = {name: [] for name in ("metakd", *libraries)}
+    epoch_rows, few_rows = (encode(path, tokenizer, length, labels) for path in (epoch_table, whole_table))
+    padded, padded_few = padded_rows(epoch_rows, length), padded_rows(few_rows, length)
+    libraries: dict[str, MetakdJobs | BaselineJobs] = {"metakd": metakd}
+    for name, train_stage in {"TextBrewer": textbrewer_stage, "EasyNLP loop": easynlp_stage}.items():
+        libraries[name] = BaselineJobs(train_stage, metakd.teacher, labels, method, training, padded, padded_few)
+    losses: dict[str, list[dict[str, float]]] = {name: [] for name in libraries}
 
-    def record_losses(name: str, student: PreTrainedModel) -> None:
-        losses[name].append(stage_losses(student, load_classifier(str(metakd.teacher), labels), few_rows, method.stages))
-
-    def metakd_whole_run() -> float:
-        seconds, student = metakd.train_student(whole_table)
-        record_losses("metakd", student)
+    def whole_run(name: str) -> float:
+        seconds, student = libraries[name].train_student()
+        teacher = load_classifier(str(metakd.teacher), labels)
+        losses[name].append(stage_losses(student, teacher, few_rows, method.stages))
         return seconds
 
-    def stage_by(name: str, number: int) -> float:
-        stages = [method.stages[number]]
-        return train_student(libraries[name], metakd.teacher, labels, padded, stages, 1, training)[0]
-
-    def whole_run_by(name: str) -> float:
-        seconds, student = train_student(
-            libraries[name], metakd.teacher, labels, padded_few, method.stages, whole_epochs, training
-        )
-        record_losses(name, student)
-        return seconds
-
-    labelled = padded_rows(epoch_rows, MAX_LENGTH[kind], with_labels=True)
-    measurements = {
+    measurements: dict[str, dict[str, Callable[[], float]]] = {
         "teacher training": {
             "metakd": metakd.train_teacher,
-            "EasyNLP loop": partial(easynlp_teacher, encoder, labels, labelled, training),
+            "EasyNLP loop": partial(easynlp_teacher, encoder, labels, padded_rows(epoch_rows, length, True), training),
         },
-        "stage 1": {"metakd": partial(metakd.train_stage, 0), **{n: partial(stage_by, n, 0) for n in libraries}},
-        "stage 2": {"metakd": partial(metakd.train_stage, 1), **{n: partial(stage_by, n, 1) for n in libraries}},
-        "whole run": {"metakd": metakd_whole_run, **{name: partial(whole_run_by, name) for name in libraries}},
+        "stage 1": {name: partial(jobs.train_stage, 0) for name, jobs in libraries.items()},
+        "stage 2": {name: partial(jobs.train_stage, 1) for name, jobs in libraries.items()},
+        "whole run": {name: partial(whole_run, name) for name in libraries},
     }
     seconds = {}
     for part, jobs in measurements.items():
@@ -130,19 +108,31 @@ def main(
 
     counts = dict.fromkeys(measurements, len(epoch_rows)) | {"whole run": 2 * whole_epochs * len(few_rows)}
     speeds = {part: {n: counts[part] / median(s) for n, s in by_name.items()} for part, by_name in seconds.items()}
-    medians = {
-        name: {stage.name: median(record[stage.name] for record in records) for stage in method.stages}
-        for name, records in losses.items()
+    final_losses = {
+        name: {stage.name: median(by_stage[stage.name] for by_stage in by_round) for stage in method.stages}
+        for name, by_round in losses.items()
     }
-    settings = {"kind": kind, "rows": len(epoch_rows), "whole_rows": whole_rows, "whole_epochs": whole_epochs,
+    settings = {"kind": kind, "rows": len(epoch_rows), "whole_rows": len(few_rows), "whole_epochs": whole_epochs,
                 "batch_size": batch_size, "rounds": rounds, "table": str(table), "domain": domain,
                 "mean_tokens": float(epoch_rows.lengths.mean()),
                 "precision": metakd.accelerator.mixed_precision}  # fmt: skip
-    write_json(
-        out, {**settings, "rows_per_second": speeds, "losses": medians, "seconds": seconds, "machine": machine_info()}
-    )
-    print(tabulate([{"rows/s in": part, **by_name} for part, by_name in speeds.items()], "keys", floatfmt=".1f"))
-    print(tabulate([{"losses in the end": n, **by_stage} for n, by_stage in medians.items()], "keys", floatfmt=".4f"))
+    results = {"rows_per_second": speeds, "losses": final_losses, "seconds": seconds, "machine": machine_info()}
+    write_json(out, {**settings, **results})
+    lines = [[part, *map(by_name.get, libraries)] for part, by_name in speeds.items()]
+    print(tabulate(lines, ["rows/s in", *libraries], floatfmt=".1f"))
+    print(tabulate([{"final loss": n, **by_stage} for n, by_stage in final_losses.items()], "keys", floatfmt=".4f"))
+
+
+def write_samples(table: Path, domain: str, counts: dict[Path, int]) -> None:
+    """Write so many rows of a table, in one random order, to each path.
+
+    Args:
+        domain: whose rows are used; "" for all.
+    """
+    rows = [row for row in read_rows(table) if not domain or row["domain"] == domain]
+    order = np.random.default_rng(0).permutation(len(rows))
+    for path, count in counts.items():
+        write_rows(path, (rows[i] for i in order[:count]))
 
 
 if __name__ == "__main__":

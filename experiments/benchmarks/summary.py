@@ -1,85 +1,130 @@
-"""The benchmark tables of the README, made from experiments/results/benchmarks/*.json."""
+"""The tables of experiments/benchmarks/README.md, made from experiments/results/benchmarks/*.json."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
 from metakd.cli import run
 from metakd.errors import InputError
+from metakd.manifests import read_json
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "experiments/results/benchmarks"
+README = ROOT / "experiments/benchmarks/README.md"
 BEGIN, END = "<!-- benchmarks: experiments/benchmarks/summary.py -->", "<!-- end of benchmarks -->"
+KINDS = ("long", "short")
 
 
 def main(write: bool = False) -> None:
     """Print the tables, and say whether the README has them.
 
     Args:
-        write: bring the README up to date.
+        write: write them into the README.
     """
-    readme = ROOT / "README.md"
-    text = readme.read_text("utf-8")
+    text = README.read_text("utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise InputError(f"{readme} has no lines {BEGIN} and {END}, between which the tables belong")
+        raise InputError(f"{README} has no lines {BEGIN} and {END}; put them where the tables belong")
     current = f"{before}{begin}\n{tables()}\n{end}{after}"
     print(tables())
     if write:
-        readme.write_text(current, "utf-8")
+        README.write_text(current, "utf-8")
     elif current != text:
-        print(f"\n{readme} is not up to date; run this again with --write true")
+        print(f"\n{README} is not up to date; run this again with --write true")
 
 
 def tables() -> str:
-    """Both tables as Markdown."""
-    found = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted(RESULTS.glob("*.json"))}
-    stages = {kind: found[f"stages_{kind}"] for kind in ("long", "short")}
-    names = ["metakd", "TextBrewer", "released loop"]
-    lines = [
-        "| rows | rows/s in | metakd | TextBrewer | released loop | to TextBrewer | to the released loop |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
-    for kind, result in stages.items():
-        for part, speeds in result["rows_per_second"].items():
-            shown = [f"{speeds[name]:.1f}" if name in speeds else "" for name in names]
-            ratios = [f"{speeds['metakd'] / speeds[name]:.1f}x" if name in speeds else "" for name in names[1:]]
-            tokens = f"{kind}, {result['mean_tokens']:.0f} tokens"
-            lines.append(f"| {' | '.join([tokens, part, *shown, *ratios])} |")
-    lines += ["", "| what | figure |", "| --- | --- |"]
-    lines += [f"| {what} | {figure} |" for what, figure in others(found)]
-    machine = stages["long"]["machine"]
-    lines += ["", f"{machine['cores']} cores, {machine['processor']}, metakd in {stages['long']['precision']}, "
-                  "the others in fp32."]  # fmt: skip
-    return "\n".join(lines)
+    """All tables as Markdown."""
+    stages = {kind: result(f"stages_{kind}") for kind in KINDS}
+    machine, precision = stages["long"]["machine"], stages["long"]["precision"]
+    note = f"{machine['cores']} cores, {machine['processor']}, metakd in {precision}, the others in fp32."
+    return "\n\n".join(
+        [speed_table(stages), loss_table(stages), tuning_table(), other_figures(), note],
+    )
 
 
-def others(found: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the other benchmarks found."""
+def result(name: str) -> dict[str, Any]:
+    """A benchmark's JSON file.
+
+    Raises:
+        InputError: the benchmark has not been run.
+    """
+    content = read_json(RESULTS / f"{name}.json")
+    if not content:
+        raise InputError(f"{RESULTS / name}.json: no such file; make it with the command in {README}")
+    return content
+
+
+def markdown(headers: list[str], lines: list[list[str]], numbers_from: int) -> str:
+    """A Markdown table whose columns from `numbers_from` on are aligned right."""
+    align = ["left"] * numbers_from + ["right"] * (len(headers) - numbers_from)
+    return tabulate(lines, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def speed_table(stages: dict[str, Any]) -> str:
+    """Rows per second of each library and the ratios to metakd."""
+    names = list(stages["long"]["losses"])
+    others = [name for name in names if name != "metakd"]
     lines = []
-    for kind in ("long", "short"):
-        losses = found[f"stages_{kind}"]["losses"]
-        shown = "; ".join(f"{name} {v['intermediate']:.3f} and {v['prediction']:.3f}" for name, v in losses.items())
-        lines.append((f"losses of both stages after the whole run, {kind} rows", shown))
-    lines.append(("speed of the loop, bare steps = 1 (short rows)", f"{found['overhead']['ratio']:.2f}"))
-    embeddings = found["embeddings"]
-    shown = f"{embeddings['ratio']:.2f} (lowest cosine {embeddings['lowest_cosine']:.4f})"
-    lines.append(("embeddings, sentence-transformers = 1", shown))
-    scores, medians = found["prototypes"], found["prototypes"]["medians"]
-    shown = (f"{medians['scoring']['seconds']:.1f} s, {scores['ratio']:.1f}x reading the file, "
-             f"{medians['scoring']['peak_mb']:.0f} MB")  # fmt: skip
-    lines.append((f"prototype scores of {scores['rows']:,} x {scores['width']}", shown))
-    shown = f"{medians['scoring a stream']['seconds']:.0f} s, {medians['scoring a stream']['peak_mb']:.0f} MB"
-    lines.append((f"of {scores['streamed_rows']:,}, streamed", shown))
-    growth = ", ".join(f"{g['rows']:,}: {g['peak_memory_mb']} MB" for g in found["scale"]["growth"])
-    lines.append(("memory of training a BERT of 2 layers and 64 dimensions, by rows", growth))
-    several = [(way, v) for way, v in found["scale"]["processes"].items() if "largest_difference_of_a_loss" in v]
-    shown = ", ".join(f"{way} {v['largest_difference_of_a_loss']:.0e}" for way, v in several)
-    lines.append(("largest difference of a step's loss from one process", shown))
-    return lines
+    for kind, content in stages.items():
+        for part, speeds in content["rows_per_second"].items():
+            shown = [f"{speeds[name]:.1f}" if name in speeds else "" for name in names]
+            ratios = [f"{speeds['metakd'] / speeds[name]:.1f}x" if name in speeds else "" for name in others]
+            lines.append([f"{kind}, {content['mean_tokens']:.0f} tokens", part, *shown, *ratios])
+    return markdown(["rows", "rows/s in", *names, *(f"metakd / {name}" for name in others)], lines, 2)
+
+
+def loss_table(stages: dict[str, Any]) -> str:
+    """Losses of both stages after the whole run."""
+    names = list(stages["long"]["losses"])
+    lines = []
+    for kind, content in stages.items():
+        for number, stage in enumerate(content["losses"]["metakd"], 1):
+            lines.append([kind, f"stage {number}", *(f"{content['losses'][name][stage]:.3f}" for name in names)])
+    return markdown(["rows", "loss after the whole run", *names], lines, 2)
+
+
+def tuning_table() -> str:
+    """Rows per second with and without CPU tuning, and how far the losses differ."""
+    lines = []
+    for kind in KINDS:
+        for stage, values in result(f"cpu_tuning_{kind}")["stages"].items():
+            auto, off, ratio = values["rows/s, auto"], values["rows/s, off"], values["ratio"]
+            difference = values["largest relative difference of a loss"]
+            lines.append([kind, stage, f"{auto:.1f}", f"{off:.1f}", f"{ratio:.1f}x", f"{difference:.0e}"])
+    headers = ["rows", "rows/s in", "cpu_tuning: auto", "cpu_tuning: off", "auto / off", "difference of losses"]
+    return markdown(headers, lines, 2)
+
+
+def other_figures() -> str:
+    """One figure of each of the other benchmarks."""
+    overhead, embeddings, prototypes, scale = map(result, ("overhead", "embeddings", "prototypes", "scale"))
+    scoring, streaming = prototypes["medians"]["scoring"], prototypes["medians"]["scoring a stream"]
+    memory = ", ".join(f"{g['rows']:,}: {g['peak_memory_mb']} MB" for g in scale["growth"])
+    name = "largest_difference_of_a_loss"
+    differences = ", ".join(f"{way} {v[name]:.0e}" for way, v in scale["processes"].items() if name in v)
+    lines = [
+        ["speed of the loop, bare steps = 1 (short rows)", f"{overhead['ratio']:.2f}"],
+        [
+            "speed of embeddings, sentence-transformers = 1",
+            f"{embeddings['ratio']:.2f} (lowest cosine {embeddings['lowest_cosine']:.4f})",
+        ],
+        [
+            f"prototype scores of {prototypes['rows']:,} x {prototypes['width']}",
+            f"{scoring['seconds']:.1f} s, {prototypes['ratio']:.1f}x reading the file, {scoring['peak_mb']:.0f} MB",
+        ],
+        [
+            f"prototype scores of {prototypes['streamed_rows']:,}, streamed",
+            f"{streaming['seconds']:.0f} s, {streaming['peak_mb']:.0f} MB",
+        ],
+        ["peak memory of training a BERT of 2 layers and 64 dimensions, by rows", memory],
+        ["largest difference of a step's loss from that of one process", differences],
+    ]
+    return markdown(["what", "figure"], lines, 2)
 
 
 if __name__ == "__main__":
