@@ -1,7 +1,8 @@
-"""Evaluate a model on a test table: scores by domain and class, its size, and its agreement with a teacher."""
+"""Evaluate a model on a test table: scores by domain and class, its size and speed, its agreement with a teacher."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from accelerate import Accelerator
 
+    from metakd.data.encoding import EncodedRows
     from metakd.training.inference import LoadedClassifier
 
 
@@ -24,11 +26,14 @@ def main(
     out: Path,
     teacher: Path | None = None,
     domain: str = "",
+    rows: bool = False,
     max_length: int | None = None,
     cpu_tuning: Literal["auto", "off"] = "auto",
     remake: bool = False,
 ) -> None:
     """Write a model's scores on a table as JSON. Runs under python or torchrun.
+
+    The speed is measured on as many threads as torch has (OMP_NUM_THREADS).
 
     Args:
         model: folder of a classifier; any Hugging Face folder with label names will do.
@@ -36,6 +41,7 @@ def main(
         out: JSON file.
         teacher: folder of another classifier, scored on the same rows; also count how often the two agree.
         domain: score only the rows of this domain; all rows by default.
+        rows: also write guid, label number and probabilities of each row.
         max_length: number of tokens that rows are cut to; by default that of the model's training.
         cpu_tuning: "off" computes with stock PyTorch on a CPU; the scores are equal, up to rounding.
         remake: make the file anew if other code made it.
@@ -43,13 +49,14 @@ def main(
     inputs: dict[str, str | Path] = {"table": table, "model": model}
     if teacher is not None:
         inputs["teacher"] = teacher
-    settings = {"domain": domain, "max_length": max_length}
+    settings = {"domain": domain, "max_length": max_length, **({"rows": True} if rows else {})}
     step = Step(out, settings, inputs, {"cpu_tuning": cpu_tuning}, file=True, remake=remake)
     if step.finished():
         return
     from metakd.data.tables import label_and_domain_names
     from metakd.evaluation.metrics import agreement
     from metakd.evaluation.model_facts import model_facts
+    from metakd.evaluation.predictions import prediction_rows
     from metakd.models.classifier import label_order
     from metakd.training.inference import load_trained_classifier
     from metakd.training.runtime import Together, start
@@ -60,11 +67,15 @@ def main(
     accelerator = start("auto", cpu_tuning)
     result: dict[str, Any] = {"table": str(table), "domain": domain, "code": code_fingerprint()}
     classifier = load_trained_classifier(model, max_length, accelerator, cpu_tuning)
-    logits, scores = evaluate(classifier, table, domains, domain, accelerator)
-    result["model"] = {**scores, **model_facts(model)}
+    labels = classifier.labels
+    encoded, logits, scores = evaluate(classifier, table, domains, domain, accelerator)
+    result |= {"problem": labels.problem, "labels": labels.names, "model": {**scores, **model_facts(model)}}
+    if rows:
+        values = labels.probabilities(logits)
+        result["rows"] = prediction_rows(encoded.guids, encoded.labels, values, labels.problem)
     if teacher is not None:
-        labels, reference = classifier.labels, load_trained_classifier(teacher, max_length, accelerator, cpu_tuning)
-        teacher_logits, scores = evaluate(reference, table, domains, domain, accelerator)
+        reference = load_trained_classifier(teacher, max_length, accelerator, cpu_tuning)
+        _, teacher_logits, scores = evaluate(reference, table, domains, domain, accelerator)
         result["teacher"] = {**scores, **model_facts(teacher)}
         teacher_logits = teacher_logits[:, label_order(reference.labels.names, labels.names, str(teacher))]
         result["agreement"] = agreement(labels.predicted(logits), labels.predicted(teacher_logits), labels.problem)
@@ -78,19 +89,30 @@ def main(
 
 def evaluate(
     classifier: LoadedClassifier, table: Path, domains: list[str], domain: str, accelerator: Accelerator
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """A classifier's logits [n, C] for the rows of a domain (of all domains if it is empty), and its scores there."""
+) -> tuple[EncodedRows, np.ndarray, dict[str, Any]]:
+    """The rows of a domain (of all domains if it is empty), a classifier's logits [n, C] for them, and its scores."""
+    import numpy as np
+    import torch
+
     from metakd.evaluation.metrics import scores_by_domain
-    from metakd.training.inference import predict_logits
+    from metakd.training.inference import BATCH_SIZE, predict_logits
 
     rows = classifier.encode(table, domains)
     if domain:
         rows = rows.of_domain(domains.index(domain))
+    first = rows.select(np.arange(min(BATCH_SIZE, len(rows))))
+    predict_logits(classifier.model, first, accelerator, "warming up")  # the first batch is slower than the others
+    started = time.perf_counter()
     logits = predict_logits(classifier.model, rows, accelerator, "evaluating")
+    seconds = time.perf_counter() - started
     predicted = classifier.labels.predicted(logits)
     scores = scores_by_domain(predicted, rows.labels, rows.domains, classifier.labels, domains)
     scores["parameters"] = sum(parameter.numel() for parameter in classifier.model.parameters())
-    return logits, scores
+    scores["speed"] = {
+        "rows_per_second": round(len(rows) / seconds, 1), "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes, "device": accelerator.device.type,
+    }  # fmt: skip
+    return rows, logits, scores
 
 
 def scores_line(scores: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Gather the evaluations of a run into results.json and report.md."""
+"""Gather the evaluations of a run into results.json, report.md and report.html."""
 
 from __future__ import annotations
 
@@ -6,24 +6,27 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.evaluation.document import to_console, to_markdown
+from metakd.evaluation.html import to_html
 from metakd.evaluation.lineage import steps_behind
 from metakd.evaluation.report import read_students, results_blocks, summarise
+from metakd.evaluation.run_report import run_report
 from metakd.manifests import write_json
 
 
 def main(out: Path, evaluations: str) -> None:
-    """Write OUT/results.json and OUT/report.md, and print the report.
+    """Write OUT/results.json, OUT/report.md and OUT/report.html, and print the report.
 
     Args:
         out: folder of the report; usually that of the run.
         evaluations: JSON files that evaluate.py wrote with --teacher, one per domain, separated by commas.
     """
     paths = [Path(name) for name in evaluations.split(",")]
-    results = summarise(read_students(paths), steps_behind(paths, out))
+    results = summarise(read_students(paths), steps_behind(paths, out.parent))
     blocks = results_blocks(results)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", results)
     (out / "report.md").write_text(f"# Results\n\n{to_markdown(blocks)}", "utf-8")
+    (out / "report.html").write_text(to_html(run_report(results)), "utf-8", errors="replace")
     print(to_console(blocks))
 
 

@@ -9,14 +9,22 @@ import numpy as np
 from scipy.stats import binomtest, pearsonr, spearmanr
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 
-from metakd.data.labels import Labels, ProblemType
+from metakd.data.labels import Labels, ProblemType, SelectBy
 
 # The number that selects models and stands first in result tables.
 HEADLINE: dict[ProblemType, str] = {"single_label": "accuracy", "multi_label": "micro_f1", "regression": "spearman"}
 
 
-def headline(predicted: np.ndarray, labels: np.ndarray, problem: ProblemType) -> float:
-    """Accuracy, micro-F1 over all classes, or Spearman's rank correlation (0 if either side is constant)."""
+def headline(
+    predicted: np.ndarray, labels: np.ndarray, problem: ProblemType, select_by: SelectBy | None = None
+) -> float:
+    """Accuracy, micro-F1 over all classes, or Spearman's rank correlation (0 if either side is constant).
+
+    Args:
+        select_by: the score that a task names instead.
+    """
+    if select_by == "macro_f1":
+        return macro_f1(predicted, labels)
     if problem == "single_label":
         return float((predicted == labels).mean())
     if problem == "multi_label":
@@ -25,17 +33,22 @@ def headline(predicted: np.ndarray, labels: np.ndarray, problem: ProblemType) ->
 
 
 def headline_by_domain(
-    predicted: np.ndarray, labels: np.ndarray, domains: np.ndarray, names: Sequence[str], problem: ProblemType
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    domains: np.ndarray,
+    names: Sequence[str],
+    problem: ProblemType,
+    select_by: SelectBy | None = None,
 ) -> dict[str, float]:
     """The headline number of each domain that has rows."""
     return {
-        name: headline(predicted[domains == k], labels[domains == k], problem)
+        name: headline(predicted[domains == k], labels[domains == k], problem, select_by)
         for k, name in enumerate(names)
         if (domains == k).any()
     }
 
 
-def baseline(labels: np.ndarray, domains: np.ndarray, problem: ProblemType) -> float:
+def baseline(labels: np.ndarray, domains: np.ndarray, problem: ProblemType, select_by: SelectBy | None = None) -> float:
     """The mean over domains of the headline number that a constant prediction reaches.
 
     The constant is the domain's most frequent class (single-label), all classes (multi-label), or any number
@@ -46,10 +59,8 @@ def baseline(labels: np.ndarray, domains: np.ndarray, problem: ProblemType) -> f
     scores = []
     for k in np.unique(domains):
         domain_labels = labels[domains == k]
-        if problem == "single_label":
-            scores.append(majority_share(domain_labels))
-        else:
-            scores.append(headline(np.ones_like(domain_labels), domain_labels, problem))
+        constant = np.bincount(domain_labels).argmax() if problem == "single_label" else 1
+        scores.append(headline(np.full_like(domain_labels, constant), domain_labels, problem, select_by))
     return float(np.mean(scores))
 
 
@@ -69,6 +80,13 @@ def agreement(one: np.ndarray, other: np.ndarray, problem: ProblemType) -> float
 def binary_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
     """F1 of 0/1 predictions [n]; 0 if no row is predicted or labelled 1."""
     return float(f1_score(labels.astype(int), predicted.astype(int), zero_division=0.0))
+
+
+def macro_f1(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """The mean F1 of the classes that occur in class numbers [n], or of all classes of 0/1 [n, C]."""
+    if labels.ndim == 2:
+        return float(np.mean([binary_f1(predicted[:, i], labels[:, i]) for i in range(labels.shape[1])]))
+    return float(f1_score(labels, predicted, average="macro", zero_division=0.0))
 
 
 def correlation(measure: Callable[..., Any], predicted: np.ndarray, labels: np.ndarray) -> float:
@@ -101,7 +119,7 @@ def classification_scores(predicted: np.ndarray, labels: np.ndarray, names: Sequ
         "rows": len(labels),
         "accuracy": correct / len(labels),
         "accuracy_95": [float(interval.low), float(interval.high)],
-        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
+        "macro_f1": macro_f1(predicted, labels),
         "majority": majority_share(labels),
         "classes": {
             name: {"rows": int(support[i]), "precision": float(precision[i]), "recall": float(recall[i]),

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metakd.data.labels import ProblemType
 from metakd.errors import InputError
-from metakd.evaluation.predictions import predicted, rounded
+from metakd.evaluation.predictions import predicted, prediction_rows, rounded
 from metakd.studies.cells import cell_path, failed_cell, read_cell, read_cells, short_history, write_cell, write_study
 from metakd.studies.plan import Plan, PlannedCell, StudyStep
 from metakd.studies.study import Cell, Study, StudyMethod
-from tests.conftest import method_file
-
-METAKD, VANILLA, TINYBERT = (StudyMethod(str(method_file(name))) for name in ("metakd", "vanilla", "tinybert"))
 
 
 def test_rounded_probabilities_predict_the_same() -> None:
@@ -24,13 +22,34 @@ def test_rounded_probabilities_predict_the_same() -> None:
     assert rounded(values, "single_label")[2].tolist() == [0.2, 0.8]
     assert rounded(np.array([[0.50001, 0.49999]]), "multi_label").tolist() == [[0.5001, 0.5]]
     many = np.random.default_rng(1).dirichlet([1, 1, 1], 20_000)
-    near_ties = np.repeat(many.max(1, keepdims=True), 3, axis=1) / 3 + np.random.default_rng(2).normal(
-        0, 1e-5, many.shape
-    )
+    near_ties = 1 / 3 + np.random.default_rng(2).normal(0, 1e-5, many.shape)
     for probabilities in (many, near_ties):
         cells = rounded(probabilities, "single_label")
         assert (predicted(cells, "single_label") == probabilities.argmax(1)).all()
         assert np.abs(cells - probabilities).max() < 1.6e-4
+
+
+@pytest.mark.parametrize(
+    ("problem", "targets", "values", "labels", "predictions"),
+    [
+        ("single_label", np.array([1, 0]), [[0.25, 0.75], [0.5, 0.5]], [1, 0], [1, 0]),
+        (
+            "multi_label",
+            np.array([[1.0, 0.0], [0.0, 0.0]]),
+            [[0.9, 0.51], [0.5, 0.1]],
+            [[1, 0], [0, 0]],
+            [[1, 1], [0, 0]],
+        ),
+        ("regression", np.array([1.5, -2.0], dtype=np.float32), [[1.25], [-3.0]], [1.5, -2.0], [1.25, -3.0]),
+    ],
+)
+def test_predictions_of_every_kind_of_task(
+    problem: ProblemType, targets: np.ndarray, values: Any, labels: Any, predictions: Any
+) -> None:
+    rows = prediction_rows(["a", "b"], targets, np.array(values), problem)
+    assert rows == {"guid": ["a", "b"], "label": labels, "probabilities": values}
+    assert json.loads(json.dumps(rows)) == rows
+    assert predicted(np.array(rows["probabilities"]), problem).tolist() == predictions
 
 
 def planned_cell(key: str, **options: Any) -> PlannedCell:
@@ -40,7 +59,7 @@ def planned_cell(key: str, **options: Any) -> PlannedCell:
 
 
 def test_cells_of_the_study_are_read_in_its_order(tmp_path: Path) -> None:
-    study = Study(["x.yaml"], {"m": METAKD}, "m")
+    study = Study(["x.yaml"], {"m": StudyMethod("m.yaml")}, "m")
     planned = [planned_cell("aa"), planned_cell("bb", seed=2), planned_cell("aa", seed=3), planned_cell("cc", seed=4)]
     write_study(tmp_path, study, Plan({p.cell: p for p in planned}))
     step = StudyStep("student", Path("runs/s"))

@@ -1,32 +1,33 @@
 """Controls and placebos that a comparison needs beside its methods."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from metakd.data.encoding import encode
+from metakd.data.encoding import EncodedRows, encode
 from metakd.data.few_labels import hide_labels
 from metakd.data.labels import Labels
 from metakd.data.tables import TRAINING, read_rows
+from metakd.methods.stage import Stage, Term
 from metakd.studies.controls import TextInputs, class_probabilities, fit_control, training_rows
-from metakd.studies.study import StudyMethod
-from metakd.weighting.row_weights import shuffle_within_domains
-from tests.conftest import Tables, make_tokenizer, method_file
-
-METAKD, VANILLA, TINYBERT = (StudyMethod(str(method_file(name))) for name in ("metakd", "vanilla", "tinybert"))
+from metakd.weighting.row_weights import row_weights, shuffle_within_domains
+from tests.conftest import DOMAINS, LABELS, META, Tables, make_teacher_job, make_tokenizer
 
 
-def test_a_control_sees_the_labels_that_a_student_sees(tables: Tables) -> None:
-    labels, domains = Labels(("negative", "positive")), ["books", "films", "phones"]
-    encoded = encode(tables["train"], make_tokenizer(), 32, labels, domains, TRAINING)
-    rows = list(read_rows(tables["train"]))
+@pytest.fixture
+def rows(tables: Tables) -> EncodedRows:
+    """48 rows of three domains with random weights."""
+    return encode(tables["train"], make_tokenizer(), 32, LABELS, DOMAINS, TRAINING)
+
+
+def test_a_control_sees_the_labels_that_a_student_sees(tables: Tables, rows: EncodedRows) -> None:
+    table, films = list(read_rows(tables["train"])), rows.domains == 1
     for fraction in (0.3, 1.0):
-        of_domain = encoded.domains == 1
-        hidden = hide_labels(encoded, of_domain, fraction, 5, "single_label")
-        assert (
-            training_rows(rows, "films", fraction, 5).tolist() == np.flatnonzero(of_domain & hidden.labelled).tolist()
-        )
-    others = np.flatnonzero(encoded.domains != 1).tolist()
-    assert training_rows(rows, "films", 0.0, 5).tolist() == others  # no label of the domain: those of the others
+        of_student = films & hide_labels(rows, films, fraction, 5, "single_label").labelled
+        assert training_rows(table, "films", fraction, 5).tolist() == np.flatnonzero(of_student).tolist()
+    # No label of the domain is visible: the rows of the others.
+    assert training_rows(table, "films", 0.0, 5).tolist() == np.flatnonzero(~films).tolist()
 
 
 def test_the_penalty_is_chosen_on_dev() -> None:
@@ -68,3 +69,20 @@ def test_shuffled_weights_stay_in_their_domain() -> None:
     assert (shuffled != weights).mean() > 0.8 and (weights == np.arange(60.0)).all()
     assert (shuffle_within_domains(weights, domains, 1) == shuffled).all()
     assert (shuffle_within_domains(weights, domains, 2) != shuffled).any()
+
+
+def test_a_shuffled_teacher_shuffles_the_weights_of_the_label_loss_alone(rows: EncodedRows) -> None:
+    recipe = replace(META, row_weight="shuffled_prototype", domain_row_weight="prototype")
+    weights = make_teacher_job(rows, recipe).weights
+    assert weights["label"].tolist() == shuffle_within_domains(rows.weights, rows.domains, 1).tolist()
+    assert weights["domain"].tolist() == rows.weights.tolist()
+
+
+def test_a_shuffled_stage_shuffles_the_weights_of_the_stage(rows: EncodedRows) -> None:
+    logits = np.random.default_rng(0).normal(size=(len(rows), 2))
+    for name in ("prototype", "expertise"):
+        weights, shuffled = (
+            row_weights(Stage("s", [Term("logits", "kl")], 1, 1.0, row_weight=kind), rows, logits, "single_label", 7)
+            for kind in (name, f"shuffled_{name}")
+        )
+        assert shuffled.tolist() == shuffle_within_domains(weights, rows.domains, 7).tolist() != weights.tolist()

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from metakd.studies.engines import LocalEngine
 from metakd.studies.plan import Plan, PlannedCell, StudyStep
 from metakd.studies.scheduler import Job, run_plan
 from metakd.studies.study import Cell, StudyMethod
-from tests.conftest import ROOT, method_file
+from tests.conftest import ROOT, method_file, wait_until
 
 METAKD, VANILLA, TINYBERT = (StudyMethod(str(method_file(name))) for name in ("metakd", "vanilla", "tinybert"))
 
@@ -98,10 +96,3 @@ def test_processes_die_with_the_study(tmp_path: Path) -> None:
     os.kill(study.pid, signal.SIGKILL)
     study.wait()
     wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
-
-
-def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds
-        time.sleep(0.02)

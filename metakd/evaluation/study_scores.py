@@ -1,0 +1,108 @@
+"""Scores with intervals, and comparisons with the reference, of the methods of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from metakd.evaluation.metrics import HEADLINE
+from metakd.evaluation.report import METRICS
+from metakd.evaluation.resampling import Measure, bootstrap, macro_average, macro_f1, micro_f1, row_mean, spearman
+from metakd.evaluation.statistics import Comparison, Estimate, compare, estimate
+from metakd.evaluation.study_results import DomainResults, Setting, StudyResults
+
+MEAN = "mean over domains"
+MEASURES = {"macro_f1": macro_f1, "micro_f1": micro_f1, "spearman": spearman}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of a method, as a fraction, with its interval and the score of each seed."""
+
+    estimate: Estimate
+    by_seed: list[float]
+
+
+@dataclass(frozen=True)
+class SettingScores:
+    """The methods of one setting, on the same rows and seeds.
+
+    Args:
+        metric: name of the score.
+        domains, seeds: those of the reference.
+        scores: by domain, `MEAN` first, and method.
+        comparisons: of the means over domains with the reference.
+        domain_comparisons: of each domain, a family of its own.
+        left_out: methods that lack a result in a domain or seed.
+    """
+
+    metric: str
+    domains: list[str]
+    seeds: list[int]
+    scores: dict[str, dict[str, Score]]
+    comparisons: list[Comparison]
+    domain_comparisons: list[Comparison]
+    left_out: list[str]
+
+    @property
+    def label(self) -> str:
+        """The score with its unit."""
+        return f"{METRICS[self.metric]}{' x 100' if self.metric == 'spearman' else ', %'}"
+
+
+@dataclass(frozen=True)
+class StudyScores:
+    """The scores of a study, computed when they are first asked for."""
+
+    results: StudyResults
+    computed: dict[Setting, SettingScores] = field(default_factory=dict)
+
+    def of(self, setting: Setting) -> SettingScores:
+        if setting not in self.computed:
+            self.computed[setting] = score_setting(self.results, setting)
+        return self.computed[setting]
+
+
+def score_setting(results: StudyResults, setting: Setting) -> SettingScores:
+    """Scores and comparisons of all methods that have the seeds and domains of the reference."""
+    selected, reference = results.select(setting), results.reference
+    anchor = selected.get(reference) or next(iter(selected.values()))
+    domains = list(anchor)
+    seeds = [seed for seed in anchor[domains[0]].seeds if all(seed in part.seeds for part in anchor.values())]
+    complete = {
+        name: {domain: by_domain[domain].of_seeds(seeds) for domain in domains}
+        for name, by_domain in selected.items()
+        if seeds and all(domain in by_domain and {*seeds} <= {*by_domain[domain].seeds} for domain in domains)
+    }
+    metric = metric_of(anchor[domains[0]].cells[0])
+    left_out = [name for name in selected if name not in complete]
+    if not complete:
+        return SettingScores(metric, domains, seeds, {}, [], [], left_out)
+    measures = {
+        name: {domain: measure_of(part, metric) for domain, part in by_domain.items()}
+        for name, by_domain in complete.items()
+    }
+    table = bootstrap(measures)
+    means = {name: {MEAN: macro_average(by_domain)} for name, by_domain in table.items()}
+    tables = [means, table] if len(domains) > 1 else [table]
+    scores: dict[str, dict[str, Score]] = {}
+    for one in tables:
+        for name, by_domain in one.items():
+            for domain, column in by_domain.items():
+                scores.setdefault(domain, {})[name] = Score(estimate(column), column.scores.tolist())
+    with_reference = reference in table and len(table) > 1
+    comparisons = compare(means, reference) if with_reference else []
+    domain_comparisons = compare(table, reference) if with_reference and len(domains) > 1 else []
+    return SettingScores(metric, domains, seeds, scores, comparisons, domain_comparisons, left_out)
+
+
+def metric_of(cell: dict[str, Any]) -> str:
+    """The score that a task's results are compared by: the one that its epochs were chosen by."""
+    return cell["settings"]["task"].get("select_by") or HEADLINE[cell["problem"]]
+
+
+def measure_of(part: DomainResults, metric: str) -> Measure:
+    """A score of one method in one domain, in the form that is resampled."""
+    if metric == "accuracy":
+        return row_mean(part.predictions == part.labels)
+    return MEASURES[metric](part.predictions, part.labels)

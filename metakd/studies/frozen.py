@@ -1,0 +1,58 @@
+"""The untouched pretrained encoder as a feature extractor, for the control "embeddings"."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModel
+
+from metakd.config import Task
+from metakd.cpu.tuning import tune
+from metakd.data.encoding import EncodedRows, encode, load_tokenizer
+from metakd.data.formats import Row
+from metakd.data.row_store import RowStore
+from metakd.data.tables import UNLABELLED
+from metakd.models.classifier import check_tokenizer_fits, load_config
+from metakd.models.pooling import embed
+from metakd.training.inference import infer_batches
+from metakd.training.runtime import start
+
+
+class EmbeddingInputs:
+    """Inputs of a control on embeddings E(x) of the encoder task.teacher; see `metakd.studies.controls.TextInputs`.
+
+    Args:
+        embeddings: folder with those of the training table.
+    """
+
+    def __init__(self, task: Task, embeddings: Path) -> None:
+        load_config(task.teacher)
+        self.embeddings, self.max_length = embeddings, task.max_length
+        self.accelerator, self.tokenizer = start("fp32", task.training.cpu_tuning), load_tokenizer(task.teacher)
+        self.encoder = AutoModel.from_pretrained(task.teacher, trust_remote_code=False).to(self.accelerator.device)
+        check_tokenizer_fits(self.encoder, self.tokenizer, task.max_length, task.teacher)
+        self.threads, self.device = torch.get_num_threads(), self.accelerator.device.type
+        self.parameters = sum(parameter.numel() for parameter in self.encoder.parameters())
+        if task.training.cpu_tuning == "auto" and self.accelerator.device.type == "cpu":
+            tune(self.encoder)
+
+    def training(self, rows: list[Row], numbers: np.ndarray) -> np.ndarray:
+        """Embeddings of the training table's rows with these numbers [n, D]."""
+        store = RowStore(self.embeddings)
+        store.require_guids(row["guid"] for row in rows)
+        return np.array(store.values[numbers])
+
+    def prepare(self, table: str, rows: list[Row], numbers: np.ndarray) -> EncodedRows:
+        """A table's rows with these numbers, tokenised."""
+        return encode(table, self.tokenizer, self.max_length, required=UNLABELLED).select(numbers)
+
+    def compute(self, prepared: EncodedRows) -> np.ndarray:
+        """Embeddings of tokenised rows [n, D]."""
+        vectors = np.zeros((len(prepared), self.encoder.config.hidden_size), dtype=np.float32)
+        embed_batch = partial(embed, self.encoder)
+        for chosen, values in infer_batches(prepared, self.encoder, embed_batch, self.accelerator, "embedding"):
+            vectors[chosen] = values
+        return vectors
