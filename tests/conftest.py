@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -301,3 +302,11 @@ def run_script(tmp_path: Path, path: str, *arguments: object, processes: int = 1
         command(path, *arguments, processes=processes), capture_output=True, text=True, env=environment(tmp_path),
         cwd=ROOT, timeout=300, check=False,
     )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 600.0) -> None:
+    """Wait until a condition holds; fail after so many seconds."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "the condition did not come true"
+        time.sleep(0.1)
