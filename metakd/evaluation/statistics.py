@@ -68,7 +68,7 @@ class Comparison:
         p: of this comparison alone; 1 with one seed, which cannot tell a method from its luck.
         p_holm: corrected for all comparisons of the table.
         verdict: on the method, where `p_holm` is at most 5 %.
-        smallest_difference: the true difference that such a study finds with 80 % power; None with one seed.
+        smallest_difference: the true difference that at least 80 % of such studies find; None with one seed.
     """
 
     method: str

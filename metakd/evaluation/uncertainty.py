@@ -1,4 +1,4 @@
-"""How far chance alone moves a score or a difference, and from where on a study sees more than chance.
+"""How far chance alone moves a score or a difference, and how large a difference must be to stand out.
 
 A score depends on the test rows and on the seeds. Rows are resampled (see `resampling`). Seeds are not: resamples of
 three seeds spread too little and have no tails, so Student's t stands for them. The two parts add up as where several
@@ -98,17 +98,18 @@ def p_value(difference: float, error: Uncertainty) -> float:
         return margin(error, math.exp(log_rate)) - abs(difference)
 
     smallest = math.log(1e-100)
-    return math.exp(brentq(excess, smallest, 0.0)) if excess(smallest) > 0 else 0.0
+    return math.exp(brentq(excess, smallest, 0.0, xtol=1e-6)) if excess(smallest) > 0 else 0.0
 
 
 def smallest_difference(error: Uncertainty, error_rate: float) -> float:
-    """The true difference that exceeds its margin in 80 % of such studies.
+    """The true difference that exceeds its margin in at least 80 % of such studies.
 
-    The true variance between seeds is not known. It is taken to be the one whose estimates are as often above as below
-    the estimate here. The estimates of other studies are 200 quantiles of chi-squared times that variance.
+    The true variance between seeds is not known; few seeds tend to show less of it. It is taken to be the one whose
+    estimates are as often above as below the estimate here. What other studies would estimate, and need to exceed, is
+    100 quantiles of chi-squared times that variance.
     """
     median = chdtri(error.degrees, 0.5)
-    estimates = error.seeds / median * chdtri(error.degrees, (np.arange(200) + 0.5) / 200)
+    estimates = error.seeds / median * chdtri(error.degrees, (np.arange(100) + 0.5) / 100)
     needed = margins(error, estimates, error_rate)
     deviation = math.sqrt(error.shared + error.seeds / median * error.degrees)
     if deviation == 0:

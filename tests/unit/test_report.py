@@ -224,7 +224,7 @@ def test_report_of_a_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert results["settings"]["resolved"]["task"]["training"]["seed"] == 1 and results["seeds"] == [1, 3]
     assert results["mean_over_domains"]["model_accuracy"] == 0.75
     assert [step["name"] for step in results["steps"]] == [
-        "../students/books", "../books.json", "../students/films", "../films.json",
+        "students/books", "books.json", "students/films", "films.json",
     ]  # fmt: skip
     text, console = (run.folder / "report/report.md").read_text(), capsys.readouterr().out
     assert text.startswith("# Results\n\nMethod metakd, seeds 1, 3, ")

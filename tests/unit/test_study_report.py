@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import f1_score
 
 from metakd.errors import InputError
 from metakd.evaluation.expectations import read_expectations
@@ -152,11 +154,38 @@ def test_scores_and_differences_by_hand(tmp_path: Path) -> None:
 
 def test_one_seed_gives_no_verdict(tmp_path: Path) -> None:
     report = study_report("x", results_of(write_study(tmp_path, seeds=(7,))), [], "")
-    assert report.verdict.startswith(
-        "one seed gives no verdict; metakd is ahead of tinybert (+0.5), label_only (+6.0), "
-    )
+    assert report.verdict.startswith("one seed gives no verdict; metakd differs by +0.5 from tinybert, +6.0 from ")
     assert {row[1] for row in report.sections[0].tables[0].table.rows} == {"NOT TOLD APART"}
     assert "do not cover the luck of training" in report.sections[1].texts[0]
+
+
+@pytest.mark.parametrize("problem", ["regression", "multi_label"])
+def test_other_problem_types(tmp_path: Path, problem: str) -> None:
+    results, generator = results_of(write_study(tmp_path, seeds=(1, 2), controls={})), np.random.default_rng(3)
+    targets = generator.random((40, 1)) if problem == "regression" else generator.integers(0, 2, (40, 3))
+    for cell in results.cells:
+        values = np.clip(targets + generator.normal(0, 0.4, targets.shape), 0, 1)
+        labels = targets[:, 0] if problem == "regression" else targets
+        cell["rows"] |= {
+            "label": labels.tolist(),
+            "probabilities": values.tolist(),
+            "guid": [str(i) for i in range(40)],
+        }
+        cell |= {"problem": problem, "teacher_probabilities": values.tolist()}
+    report = study_report("x", results, [], "")
+    assert "Confusion of classes" not in [section.title for section in report.sections]
+    scores = {(row[0], row[1]): row[2] for row in report.sections[1].tables[0].table.rows}
+    cells = [
+        cell for cell in results.cells if (cell["cell"]["method"], cell["cell"]["domain"]) == ("tinybert", "books")
+    ]
+    by_seed = []
+    for cell in cells:
+        values = np.array(cell["rows"]["probabilities"])
+        if problem == "regression":
+            by_seed.append(spearmanr(values[:, 0], targets[:, 0]).statistic)
+        else:
+            by_seed.append(f1_score(targets, values > 0.5, average="micro"))
+    assert scores["books", "tinybert"] == f"{100 * np.mean(by_seed):.1f}"
 
 
 def test_missing_results_are_named(tmp_path: Path) -> None:
