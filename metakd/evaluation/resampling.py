@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metakd.data.labels import ProblemType, SelectBy
 from metakd.errors import InputError
 
 DRAWN_AT_ONCE = 4_000_000  # rows of resamples in memory
@@ -91,17 +90,6 @@ def centred_ranks(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
     group_shares = np.add.reduceat(shares[:, order], starts, axis=1)
     return (group_shares.cumsum(1) - group_shares / 2 - 0.5)[:, group]
-
-
-def headline_measure(
-    predicted: np.ndarray, labels: np.ndarray, problem: ProblemType, select_by: SelectBy | None = None
-) -> Measure:
-    """The headline number (see `metrics.headline`) of targets predicted with each seed."""
-    if select_by == "macro_f1":
-        return macro_f1(predicted, labels)
-    if problem == "single_label":
-        return row_mean(predicted == labels)
-    return micro_f1(predicted, labels) if problem == "multi_label" else spearman(predicted, labels)
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from metakd.data.tables import read_rows
+from metakd.data.tables import read_rows, write_rows
 from metakd.manifests import read_json
 from metakd.studies.cells import read_cells
 from metakd.studies.engines import available_cores
@@ -23,12 +23,16 @@ from tests.conftest import (
     ROOT,
     Tables,
     command,
+    distill,
     environment,
+    evaluate,
     make_task,
+    read_history,
     read_method,
     read_yaml,
     run_script,
     script,
+    train_teacher,
     wait_until,
     write_yaml,
 )
@@ -79,6 +83,8 @@ def test_a_study_survives_a_kill_and_a_failure(tmp_path: Path, study_file: Path,
     assert cells["teacher", "broken"]["key"] == cells["teacher", "vanilla"]["key"]  # it shares the teacher
     student = next(out.glob("runs/tiny-seed1/methods/vanilla-*/students/books"))
     check_cell(cells["method", "vanilla"], tables, student, teacher)
+    script("experiments/study_report.py").main(study_folder=out, out=out / "report")
+    assert "vanilla" in (out / "report/report.html").read_text("utf-8")
     left = run_script(tmp_path, "experiments/compare.py", *arguments, "--dry_run", "true")
     assert left.returncode == 0 and not left.stderr
     steps = [shlex.split(line) for line in left.stdout.splitlines()]
@@ -123,6 +129,21 @@ def commands_of(folder: Path) -> dict[int, str]:
         if f"{folder}/" in line and process.info["status"] != psutil.STATUS_ZOMBIE:
             commands[process.info["pid"]] = line
     return commands
+
+
+def test_epochs_are_chosen_by_the_score_that_the_task_names(tmp_path: Path, tables: Tables, pretrained: Path) -> None:
+    rows = [row for row in read_rows(tables["dev"]) if row["label"] == "positive" or row["guid"].endswith("3")]
+    write_rows(tables["dev"], rows)  # of unequal classes
+    task = make_task(tables, pretrained, CUT_FROM_PRETRAINED, select_by="macro_f1")
+    teacher = train_teacher(tmp_path, task, read_method("vanilla", teacher_epochs=2), allow_weak=True)
+    student = distill(tmp_path / "student", task, read_method("label_only"), domain="books")
+    score = read_history(teacher)["best"]["dev"]["score"]
+    by_domain = evaluate(tmp_path / "teacher.json", teacher, tables["dev"])["model"]["domains"].values()
+    assert score == pytest.approx(np.mean([scores["macro_f1"] for scores in by_domain]))
+    assert score != pytest.approx(np.mean([scores["accuracy"] for scores in by_domain]))
+    score = read_history(student)["prediction"]["best"]["dev"]["score"]
+    scores = evaluate(tmp_path / "student.json", student, tables["dev"], domain="books")["model"]
+    assert score == pytest.approx(scores["macro_f1"]) != pytest.approx(scores["accuracy"])
 
 
 @pytest.mark.ray

@@ -7,14 +7,11 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
-from metakd.data.labels import ProblemType, SelectBy
 from metakd.errors import InputError
-from metakd.evaluation import metrics
 from metakd.evaluation.resampling import (
     Measure,
     SeedScores,
     bootstrap,
-    headline_measure,
     macro_average,
     macro_f1,
     micro_f1,
@@ -78,20 +75,6 @@ def test_spearman_of_resamples_against_scipy() -> None:
         rows = np.repeat(np.arange(12), count)
         assert by_seed == pytest.approx([spearmanr(one[rows], labels[rows]).statistic for one in predicted])
     assert spearman(np.ones((1, 12)), labels).score(shares_of(counts)).tolist() == [[0.0]] * 20
-
-
-@pytest.mark.parametrize(
-    ("problem", "select_by"),
-    [("single_label", None), ("single_label", "macro_f1"), ("multi_label", None), ("multi_label", "macro_f1"),
-     ("regression", None)],
-)  # fmt: skip
-def test_headline_measure_is_the_headline_of_each_seed(problem: ProblemType, select_by: SelectBy | None) -> None:
-    generator = np.random.default_rng(3)
-    shape = (20, 3) if problem == "multi_label" else (20,)
-    labels, predicted = generator.integers(0, 2, shape), generator.integers(0, 2, (3, *shape))
-    measure = headline_measure(predicted, labels, problem, select_by)
-    expected = [metrics.headline(one, labels, problem, select_by) for one in predicted]
-    assert measure.score(np.full((1, 20), 1 / 20))[0] == pytest.approx(expected)
 
 
 def right_rows(generator: np.random.Generator, seeds: int = 3, rows: int = 40) -> Measure:

@@ -14,10 +14,8 @@ import pytest
 from metakd.studies.engines import LocalEngine
 from metakd.studies.plan import Plan, PlannedCell, StudyStep
 from metakd.studies.scheduler import Job, run_plan
-from metakd.studies.study import Cell, StudyMethod
-from tests.conftest import ROOT, method_file, wait_until
-
-METAKD, VANILLA, TINYBERT = (StudyMethod(str(method_file(name))) for name in ("metakd", "vanilla", "tinybert"))
+from metakd.studies.study import Cell
+from tests.conftest import ROOT, wait_until
 
 
 def small_plan(tmp_path: Path, needs: dict[str, list[str]], cells: dict[str, list[str]]) -> Plan:

@@ -161,9 +161,10 @@ def test_verdicts_count_all_comparisons_of_the_table() -> None:
     assert [c.verdict for c in compare(table(0.023), "reference")] == ["BETTER"]
     comparisons = compare(table(0.023, 0.0, -0.01), "reference")
     assert [c.verdict for c in comparisons] == ["NOT TOLD APART"] * 3
-    assert comparisons[0].p == pytest.approx(0.02145, abs=1e-5) and comparisons[0].p_holm == pytest.approx(
-        0.06434, abs=1e-5
-    )
+    assert comparisons[0].p == pytest.approx(0.02145, abs=1e-5)
+    assert comparisons[0].p_holm == pytest.approx(3 * 0.02145, abs=3e-5)
+    # The quantile of 5 % / 3 is 2.393980; 80 % power needs 0.841621 more.
+    assert comparisons[0].smallest_difference == pytest.approx(0.01 * (2.393980 + 0.841621), rel=1e-5)
     assert [c.verdict for c in compare(table(0.023, 0.0, -0.06), "reference")] == ["BETTER", "NOT TOLD APART", "WORSE"]
 
 
