@@ -228,7 +228,7 @@ def test_report_of_a_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     ]  # fmt: skip
     text, console = (run.folder / "report/report.md").read_text(), capsys.readouterr().out
     assert text.startswith("# Results\n\nMethod metakd, seeds 1, 3, ")
-    assert "- books, films: layers 2, 4 of the teacher\n" in text and "| ../films.json     |        12 |" in text
+    assert "- books, films: layers 2, 4 of the teacher\n" in text and "| films.json     |        12 |" in text
     assert "- books, films: weights of &lt;other&gt; rows" in text
     assert "- books, films: weights of <other> rows" in console and "|" not in console
 
