@@ -89,7 +89,7 @@ def test_two_methods_in_one_run(tmp_path: Path, shell: Shell) -> None:
 
     before = (run / "metakd/students/films/manifest.json").read_text()
     released = write_method(tmp_path, "metakd_released")
-    out = shell("run_all.sh", METHOD=released, DOMAINS="films", OVERRIDES=decay, NPROC=2)
+    out = shell("run_all.sh", METHOD=released, DOMAINS="films", OVERRIDES=decay)
     assert re.findall("finished before: (.*)", out) == [f"{run}/embeddings"]
     assert (run / "metakd/students/films/manifest.json").read_text() == before
     assert read_json(run / "metakd_released/results.json")["methods"] == ["metakd_released"]
