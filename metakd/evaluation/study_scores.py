@@ -85,11 +85,12 @@ def score_setting(results: StudyResults, setting: Setting) -> SettingScores:
     table = bootstrap(measures)
     means = {name: {MEAN: macro_average(by_domain)} for name, by_domain in table.items()}
     tables = [means, table] if len(domains) > 1 else [table]
+    bounds = (-1.0, 1.0) if metric == "spearman" else (0.0, 1.0)
     scores: dict[str, dict[str, Score]] = {}
     for one in tables:
         for name, by_domain in one.items():
             for domain, column in by_domain.items():
-                scores.setdefault(domain, {})[name] = Score(estimate(column), column.scores.tolist())
+                scores.setdefault(domain, {})[name] = Score(estimate(column, bounds), column.scores.tolist())
     with_reference = reference in table and len(table) > 1
     comparisons = compare(means, reference) if with_reference else []
     domain_comparisons = compare(table, reference) if with_reference and len(domains) > 1 else []
