@@ -9,4 +9,4 @@ ruff check .
 ruff format --check .
 mypy
 bash -n run_all.sh run_tests.sh experiments/*.sh
-pytest -n auto "$@"
+pytest -n auto --dist worksteal "$@" # an idle process takes over tests of a busy one
