@@ -132,11 +132,16 @@ def commands_of(folder: Path) -> dict[int, str]:
 
 
 def test_epochs_are_chosen_by_the_score_that_the_task_names(tmp_path: Path, tables: Tables, pretrained: Path) -> None:
-    rows = [row for row in read_rows(tables["dev"]) if row["label"] == "positive" or row["guid"].endswith("3")]
-    write_rows(tables["dev"], rows)  # of unequal classes
+    # Of the negative rows most are called positive, so accuracy and macro-F1 differ for every prediction.
+    rows = [
+        {**row, "label": row["label"] if i % 8 < 5 else "positive"} for i, row in enumerate(read_rows(tables["dev"]))
+    ]
+    write_rows(tables["dev"], rows)
     task = make_task(tables, pretrained, CUT_FROM_PRETRAINED, select_by="macro_f1")
-    teacher = train_teacher(tmp_path, task, read_method("vanilla", teacher_epochs=2), allow_weak=True)
-    student = distill(tmp_path / "student", task, read_method("label_only"), domain="books")
+    teacher = train_teacher(tmp_path, task, read_method("vanilla"), allow_weak=True)
+    label_only = read_method("label_only", prediction=12)
+    label_only.stages[0].learning_rate = 3e-3
+    student = distill(tmp_path / "student", task, label_only, domain="books")
     score = read_history(teacher)["best"]["dev"]["score"]
     by_domain = evaluate(tmp_path / "teacher.json", teacher, tables["dev"])["model"]["domains"].values()
     assert score == pytest.approx(np.mean([scores["macro_f1"] for scores in by_domain]))
