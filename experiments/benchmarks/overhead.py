@@ -90,7 +90,7 @@ def main(
         batches = [encoded.batch(chosen) for chosen in plan_epoch(encoded.lengths, batch_size, training.seed, 0)]
         step_losses = []
         begun = time.perf_counter()
-        with tuned(objective, accelerator.device, training.cpu_tuning):
+        with tuned(objective, accelerator.device, training.cpu_tuning, encoded):
             groups = parameter_groups(objective, training.weight_decay)
             optimizer = torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True)
             schedule = linear_schedule(optimizer, len(batches), training.warmup)

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from metakd.cpu.attention import FAST
 from metakd.cpu.dropout import replace_dropout
 from metakd.cpu.first_token import shorten_last_layer
+from metakd.cpu.used_words import train_used_words
+from metakd.data.encoding import EncodedRows
 from metakd.errors import InputError
 from metakd.models.attention import READING, use_attention
 
@@ -42,13 +44,21 @@ def tune(module: nn.Module) -> Callable[[], None]:
 
 
 @contextmanager
-def tuned(module: nn.Module, device: torch.device, setting: str) -> Iterator[None]:
-    """Train or run a module in its fast form inside the block, if it lies on a CPU and the setting is "auto"."""
-    undo = tune(module) if setting == "auto" and device.type == "cpu" else lambda: None
+def tuned(module: nn.Module, device: torch.device, setting: str, rows: EncodedRows) -> Iterator[None]:
+    """Train a module in its fast form inside the block, if it lies on a CPU and the setting is "auto".
+
+    Args:
+        rows: the training rows; only their words are trained.
+    """
+    if setting != "auto" or device.type != "cpu":
+        yield
+        return
+    undo = [tune(module), train_used_words(module, torch.from_numpy(rows.used_ids()))]
     try:
         yield
     finally:
-        undo()
+        for step in reversed(undo):
+            step()
 
 
 def tune_process() -> None:

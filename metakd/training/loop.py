@@ -90,7 +90,7 @@ def fit(
         name: prefix of what is sent to trackers.
     """
     job.objective.to(accelerator.device)
-    with tuned(job.objective, accelerator.device, training.cpu_tuning):
+    with tuned(job.objective, accelerator.device, training.cpu_tuning, job.rows):
         return run_epochs(job, accelerator, epochs, learning_rate, training, folder, name)
 
 

@@ -1,5 +1,8 @@
 """The CPU's fast form of a model computes what stock PyTorch computes; dropout has the same distribution."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,12 +14,15 @@ from metakd.cpu.attention import FAST, SHORT, fast_attention
 from metakd.cpu.dropout import FastDropout, drop, replace_dropout
 from metakd.cpu.first_token import FAMILIES as SHORTENED
 from metakd.cpu.tuning import tune, tuned
+from metakd.cpu.used_words import UsedWords, train_used_words
 from metakd.data.encoding import Batch
 from metakd.models.attention import READING, AttentionCapture, capturing, enable_reading
 from metakd.models.views import LOGITS_ONLY, ViewRequest, compute_views
+from metakd.training.loop import parameter_groups
 from tests.conftest import FAMILIES, tiny_config
 
 IDS = torch.tensor([[2, 7, 9, 12, 3], [2, 8, 3, 0, 0]])
+ROWS: Any = SimpleNamespace(used_ids=lambda: IDS.unique().numpy())
 PADDED: Batch = {"input_ids": IDS, "attention_mask": (IDS != 0).long()}
 FULL: Batch = {name: values[:1] for name, values in PADDED.items()}
 
@@ -147,7 +153,7 @@ def test_the_last_layer_of_the_first_token_gives_the_same_logits_and_gradients(f
 def test_a_model_is_stock_again_after_training(before: str, inside: str) -> None:
     model = AutoModelForSequenceClassification.from_config(tiny_config(dropout=0.1), attn_implementation=before)
     modules, cpu = dict(model.named_modules()), torch.device("cpu")
-    with tuned(model, cpu, "auto"):
+    with tuned(model, cpu, "auto", ROWS):
         assert model.config._attn_implementation == inside
         assert not any(type(module) is nn.Dropout for module in model.modules())
     assert model.config._attn_implementation == before
@@ -159,7 +165,7 @@ def test_a_model_is_stock_again_after_training(before: str, inside: str) -> None
 def test_a_model_stays_stock_where_tuning_is_off_or_the_device_is_no_cpu(device: str, setting: str) -> None:
     model = classifier("bert")
     modules = dict(model.named_modules())
-    with tuned(model, torch.device(device), setting):
+    with tuned(model, torch.device(device), setting, ROWS):
         assert dict(model.named_modules()) == modules and model.config._attn_implementation == "sdpa"
 
 
@@ -170,5 +176,49 @@ def test_a_family_without_the_attention_interface_keeps_its_attention() -> None:
     )  # fmt: skip
     model = AutoModelForSequenceClassification.from_config(config)
     expected = compute_views(model, PADDED).logits
-    with tuned(model, torch.device("cpu"), "auto"):
+    with tuned(model, torch.device("cpu"), "auto", ROWS):
         torch.testing.assert_close(compute_views(model, PADDED).logits, expected)
+
+
+def five_steps(model: nn.Module) -> list[float]:
+    """Losses of AdamW on a batch that lacks most words."""
+    optimizer, losses = torch.optim.AdamW(parameter_groups(model, 0.1), lr=1e-2), []
+    for _ in range(5):
+        loss = model(**PADDED, labels=torch.tensor([0, 1])).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_the_used_words_trains_like_training_all_words(family: str) -> None:
+    used, all_words = IDS.unique(), torch.arange(25).reshape(1, 25)[:, :20]
+    losses, words = [], []
+    for only_used in (False, True):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(tiny_config(family)).train()
+        pretrained = model.get_input_embeddings().weight.detach().clone()
+        undo = train_used_words(model, used) if only_used else lambda: None
+        assert isinstance(model.get_input_embeddings(), UsedWords) == only_used
+        losses.append(five_steps(model))
+        inside = model.eval()(all_words).logits  # words that no training row has are known outside training
+        undo()
+        torch.testing.assert_close(model(all_words).logits, inside)
+        words.append(model.get_input_embeddings().weight.detach())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    unused = torch.ones(25, dtype=torch.bool)
+    unused[used] = False
+    torch.testing.assert_close(words[1][~unused], words[0][~unused], rtol=1e-4, atol=1e-5)
+    assert torch.equal(words[1][unused], pretrained[unused])  # not decayed
+
+
+def test_words_that_another_layer_shares_are_all_trained() -> None:
+    model = classifier("bert")
+    model.output = nn.Linear(16, 25)
+    model.output.weight = model.get_input_embeddings().weight
+    undo = train_used_words(model, torch.arange(3))
+    assert isinstance(model.get_input_embeddings(), nn.Embedding)
+    undo()
