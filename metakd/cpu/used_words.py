@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 class UsedWords(nn.Module):
     """A word embedding that trains the words of the training rows; all other words keep their values.
 
-    Other words get no gradient, so no trained value would change if they were included. Optimizer and gradient norm skip
-    them. They are not decayed.
+    Other words get no gradient, so no trained value would change if they were included. The optimizer and the gradient
+    norm skip them, and they are not decayed.
 
     Args:
         table: the whole embedding [V, D].
