@@ -36,6 +36,9 @@ def start(
     """
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
         raise InputError("ACCELERATE_USE_FSDP is set, but models are not sharded; unset it")
+    cpu = not torch.accelerator.is_available()
+    if cpu and cpu_tuning == "auto":
+        tune_process()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
@@ -45,7 +48,6 @@ def start(
     # A stage trains only what its terms reach: no classifier while hidden states are matched, for instance.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     # Without `cpu`, Accelerate takes several processes on a machine without accelerator for single ones.
-    cpu = not torch.accelerator.is_available()
     try:
         accelerator = Accelerator(
             mixed_precision="bf16" if bf16 else "no",
@@ -56,8 +58,6 @@ def start(
         )
     except ValueError as error:  # Accelerate names the tracker
         raise InputError(f"task.training.log_with is {log_with}: {error}") from None
-    if accelerator.device.type == "cpu" and cpu_tuning == "auto":
-        tune_process()
     if not accelerator.is_main_process:
         datasets.disable_progress_bars()
     return accelerator
