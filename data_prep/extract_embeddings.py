@@ -12,7 +12,7 @@ from metakd.methods.method import Method
 from metakd.steps import Step
 
 
-def main(task: Task, method: Method, out: Path, remake: bool = False) -> None:
+def main(task: Task, out: Path, method: Method | None = None, remake: bool = False) -> None:
     """Write E(x), the masked mean of the last hidden states of task.teacher, of every row of task.train.
 
     Token ids and vectors stay on disk; memory grows by a row's guid, length and hash, some 200 bytes. Runs under
@@ -20,11 +20,11 @@ def main(task: Task, method: Method, out: Path, remake: bool = False) -> None:
 
     Args:
         task: task file (YAML); any field can be overridden, e.g. --task.teacher bert-base-uncased.
-        method: method file (YAML); only one with `prototypes` needs embeddings.
         out: folder for the embeddings: values.npy [n, D] and keys.npy (hashes of the guids), memory-mapped.
+        method: method file (YAML), to refuse one without `prototypes`, which needs no embeddings.
         remake: make them anew if other code made them.
     """
-    if method.prototypes is None:
+    if method is not None and method.prototypes is None:
         raise InputError("the method file has no prototypes, so it needs no embeddings")
     task.require("train")
     step = Step(out, {"max_length": task.max_length}, {"table": task.train, "model": task.teacher}, remake=remake)

@@ -127,8 +127,14 @@ def comparison_cells(comparison: Comparison) -> list[str]:
     return [
         comparison.method, comparison.verdict, points(comparison.difference),
         f"{points(comparison.low)} to {points(comparison.high)}", "below 0.001" if p < 0.001 else f"{p:.3f}",
-        "needs more seeds" if smallest is None else f"{100 * smallest:.1f}",
+        smallest_text(smallest),
     ]  # fmt: skip
+
+
+def smallest_text(difference: float | None) -> str:
+    if difference is None:
+        return "needs more seeds"
+    return f"{100 * difference:.1f}" if difference else "equal in all rows"  # nothing varies, so nothing is known
 
 
 def points(difference: float) -> str:
