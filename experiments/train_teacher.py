@@ -48,13 +48,13 @@ def main(
     allow_weak = allow_weak or plan.recipe.kind == "multi"  # the others make up for it in the average
     step = Step(out, plan.settings, plan.inputs, {"task": task, "method": method}, remake=remake)
     if step.finished():
-        if not (allow_weak or manifests.read_json(out / "history.json")["beats_baseline"]):
+        if manifests.read_json(out / "history.json")["beats_baseline"] is False and not allow_weak:
             raise InputError(WEAK)
         return
     from metakd.data.labels import Labels
     from metakd.data.tables import label_and_domain_names
     from metakd.evaluation.metrics import baseline
-    from metakd.training.loop import fit
+    from metakd.training.loop import epochs_of, fit
     from metakd.training.runtime import Together, start_training
     from metakd.training.teacher_training import prepare_teacher
 
@@ -72,18 +72,21 @@ def main(
         if folder is None:
             return
         progress = fit(
-            teacher.job, accelerator, plan.recipe.epochs, plan.recipe.learning_rate, task.training,
-            step.scratch / "training", "teacher",
+            teacher.job, accelerator, epochs_of(plan.recipe, len(teacher.job.rows), task.training, "teacher"),
+            plan.recipe.learning_rate, task.training, step.scratch / "training", "teacher",
         )  # fmt: skip
-        assert progress.best is not None
-        score = progress.best["dev"]["score"]
-        constant = baseline(teacher.dev.labels, teacher.dev.domains, labels.problem, task.select_by)
-        accelerator.print(f"best epoch {progress.best['epoch']}: dev {score:.4f}, constant prediction {constant:.4f}")
-        if score <= constant and not allow_weak:
+        beats_baseline = None  # not known without dev labels
+        if progress.best is not None:
+            score = progress.best["dev"]["score"]
+            constant = baseline(teacher.dev.labels, teacher.dev.domains, labels.problem, task.select_by)
+            epoch = progress.best["epoch"]
+            accelerator.print(f"best epoch {epoch}: dev {score:.4f}, constant prediction {constant:.4f}")
+            beats_baseline = score > constant
+        if beats_baseline is False and not allow_weak:
             raise InputError(WEAK)
         if accelerator.is_main_process:
             teacher.save(folder)
-            write_json(folder / "history.json", {**progress.summary(), "beats_baseline": score > constant})
+            write_json(folder / "history.json", {**progress.summary(), "beats_baseline": beats_baseline})
     accelerator.end_training()
 
 

@@ -146,7 +146,7 @@ class Task:
         teacher: pretrained encoder that the teacher starts from: a Hugging Face name or a folder.
         student: what the student starts from: a name or folder; {layers: N} cut from the teacher; {hidden_size:
             D, layers: N} in another width; {architecture: text_cnn} or {architecture: bilstm}.
-        unlabelled: more rows for the student: a table whose labels and domains may be missing.
+        unlabelled: more rows for the student: a table whose domains may be missing, and whose labels are not read.
         problem: "single_label"; "multi_label", with labels separated by `|`; or "regression", with numbers as labels.
         labels: class names in the order of the logits; by default those of the training table, sorted.
         domains: domain names; by default those of the training table, sorted.

@@ -6,24 +6,35 @@ import math
 
 import numpy as np
 
-WINDOW = 32  # batches whose rows are sorted by length together: little padding, but a different mix every epoch
+# Batches whose rows are sorted by length together. On 900 rows of 25 tokens, 32 pad 4 % and put two rows of one
+# step together again in the next epoch with probability 0.6; 8 pad 15 % (0.18), 1 pads 87 % (0.03).
+WINDOW = 8
 
 
 def plan_epoch(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """The row numbers of each optimizer step of an epoch; every row occurs once.
 
+    Step sizes differ by at most one, so that no row of a small last step weighs more than the others.
+
     Args:
         lengths: tokens per row [n].
-        batch_size: rows per step; the last step of a window may have fewer.
+        batch_size: most rows per step.
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
+    ends = np.linspace(0, len(order), steps_per_epoch(len(order), batch_size) + 1).astype(np.int64)
     steps: list[np.ndarray] = []
-    for start in range(0, len(order), batch_size * WINDOW):
-        window = order[start : start + batch_size * WINDOW]
+    for first in range(0, len(ends) - 1, WINDOW):
+        bounds = ends[first : first + WINDOW + 1]
+        window = order[bounds[0] : bounds[-1]]
         window = window[np.argsort(lengths[window], kind="stable")]
-        steps += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
+        steps += np.split(window, bounds[1:-1] - bounds[0])
     return [steps[i] for i in generator.permutation(len(steps))]
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Optimizer steps of an epoch."""
+    return math.ceil(rows / batch_size)
 
 
 def micro_batches(

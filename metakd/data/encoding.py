@@ -152,13 +152,14 @@ def encode(
 
     Args:
         labels: how labels are read; None gives every row the target 0.
-        domains: the task's domain names, in the order of their numbers; None gives every row -1.
+        domains: the task's domain names, in the order of their numbers; None gives every row -1. Where no domain is
+            required, a name that is not among them gives -1 too.
         required: columns that every row must fill, see `metakd.data.tables.read_rows`.
 
     Raises:
         TableError: see `metakd.data.tables.read_rows`.
     """
-    table = load_table(path, labels, domains, required)
+    table = load_table(path, labels, domains if "domain" in required else None, required)
     # The cache key names everything that decides the token ids, versions included.
     cache_key = [
         table._fingerprint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from metakd.errors import InputError
@@ -46,16 +47,21 @@ def last(teacher_layers: int, student_layers: int) -> Pairs:
     return [(teacher_layers - student_layers + j, j) for j in range(1, student_layers)]
 
 
-def resolve(layers: LayerMap, teacher_layers: int, student_layers: int, first: int = 1) -> Pairs:
+def resolve(
+    layers: LayerMap, teacher_layers: int, student_layers: int, first: int = 1, copied: Sequence[int] | None = None
+) -> Pairs:
     """The (teacher, student) pairs of a term, counted from 1.
 
     Args:
         first: the lowest layer that may be named: 0 if the embedding layer counts.
+        copied: the teacher's layers that the student was cut from, which "uniform" compares it with.
 
     Raises:
         InputError: a layer that does not exist, or a map that leaves none.
     """
     if isinstance(layers, str):
+        if layers == "uniform" and copied is not None:
+            return list(zip(copied, range(1, student_layers + 1), strict=True))
         if layers == "uniform":
             return uniform(teacher_layers, student_layers, first=1)
         if layers == "final":

@@ -51,6 +51,7 @@ class TeacherRecipe:
             (the paper); "permuted" permutes the true labels of the batch, so that some stay true (the released code).
         divide_by: each term is divided by the number of "rows" (the paper's plain sum), or by the sum of its "weights".
         epochs: passes over the rows; `task.epochs_scale` multiplies them.
+        min_steps: least number of optimizer steps; see `Stage`.
         learning_rate: peak learning rate.
         average: what is averaged over several teachers: their "probabilities" or their "logits".
         average_weights: of each teacher in that average; equal by default.
@@ -64,6 +65,7 @@ class TeacherRecipe:
     divide_by: Denominator = "rows"
     epochs: int = 0
     learning_rate: float = 0.0
+    min_steps: int = 0
     average: Literal["probabilities", "logits"] = "probabilities"
     average_weights: list[float] | None = None
 
@@ -75,6 +77,8 @@ class TeacherRecipe:
             raise InputError("teacher.kind: meta needs row_weight: prototype or a domain_loss_weight; or say kind: mix")
         if self.kind != "meta" and (weighted or self.domain_loss_weight):
             raise InputError(f"teacher.kind: {self.kind} has neither row weights nor a domain loss; say kind: meta")
+        if self.min_steps < 0:
+            raise InputError(f"teacher.min_steps is {self.min_steps}; it must be 0 or above")
         if self.kind != "none" and (self.epochs < 1 or self.learning_rate <= 0):
             raise InputError("teacher: needs epochs of at least 1 and a learning_rate above 0")
         weights = self.average_weights

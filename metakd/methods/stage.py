@@ -36,7 +36,8 @@ class Term:
             "transferable" (the domain head's feature h), "logits", or "label", which needs no teacher.
         loss: name of a per-row loss of the feature; for "label" the problem type's loss by default.
         scale: factor of the term in the objective.
-        layers: which student layer learns from which teacher layer. "uniform": layer j from layer j*Lt/Ls. "skip" and
+        layers: which student layer learns from which teacher layer. "uniform": from the layer that it was cut from;
+            where the student was not cut from layers of the teacher, layer j from layer j*Lt/Ls. "skip" and
             "last" (Patient KD): student layers 1 to Ls-1 from every Lt/Ls-th layer, or from the layers just
             below the teacher's last one. "final": the last layer from the last. Or pairs [[teacher, student],
             ...], counted from 1; 0 is the embedding layer.
@@ -79,9 +80,11 @@ class Stage:
         name: names the stage in logs and results.
         terms: summed.
         epochs: passes over the rows; `task.epochs_scale` multiplies them.
+        min_steps: least number of optimizer steps, so that a small table is shown more often than `epochs` times;
+            `task.epochs_scale` multiplies them too.
         learning_rate: peak learning rate.
-        rows: what the student is shown: the domain's "labelled" rows, its "unlabelled" rows, the rows of
-            "other_domains", and the "extra" rows of task.unlabelled.
+        rows: what the student is shown: the domain's "labelled" rows, its "unlabelled" rows (also those of
+            task.unlabelled), the rows of "other_domains", and "extra": all other rows of task.unlabelled.
         row_weight: weight of each row in every term: "uniform" (1), "prototype" (t), "expertise" (lambda), or
             "expertise_released": the mean lambda of the batch, as in the released code. Two placebos,
             "shuffled_prototype" and "shuffled_expertise", deal these weights out at random among the rows of a domain.
@@ -89,6 +92,7 @@ class Stage:
         teacher: whom the stage learns from, if not the method's teacher: "pretrained" is task.teacher before
             fine-tuning, anything else a model folder.
         select: which epoch is saved: the one with the best dev score ("dev"), or the last ("last").
+        dropout: whether the student's dropout is on. With dropout a copy of the teacher does not match it either.
     """
 
     name: str
@@ -100,8 +104,12 @@ class Stage:
     divide_by: Denominator = "weights"
     teacher: str | None = None
     select: Literal["dev", "last"] = "dev"
+    min_steps: int = 0
+    dropout: bool = True
 
     def __post_init__(self) -> None:
+        if self.min_steps < 0:
+            raise InputError(f"stage {self.name}: min_steps is {self.min_steps}; it must be 0 or above")
         if self.epochs < 1 or self.learning_rate <= 0 or not self.terms or not self.rows:
             raise InputError(f"stage {self.name}: needs epochs of at least 1, a learning_rate above 0, terms and rows")
         if self.row_weight == "expertise_released" and self.divide_by == "weights":

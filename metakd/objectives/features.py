@@ -114,6 +114,7 @@ FEATURES: dict[str, Feature] = {
         "scores", read_scores, "HLL",
         {
             "mse": matches.attention_score_mse,
+            "centred_mse": matches.centred_score_mse,
             "cross_entropy": matches.attention_cross_entropy,
             "kl": matches.attention_kl,
         },

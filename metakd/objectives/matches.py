@@ -67,6 +67,21 @@ def attention_score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tenso
     return squared_distance(student, teacher, seen) / (seen.sum((1, 2, 3)) * student.shape[1]).clamp(min=1)
 
 
+def centred_score_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """`attention_score_mse` after each query's mean over its keys is subtracted: [B, H, L, L] -> [B].
+
+    The softmax ignores a constant that is added to all scores of a query, so this compares what attention depends on.
+    """
+    seen = attended(student[:, :1]) & attended(teacher[:, :1]) & mask.bool()[:, None, :, None]
+    counts = seen.sum(-1, keepdim=True).clamp(min=1)
+
+    def centred(scores: Tensor) -> Tensor:
+        values = torch.where(seen, scores.float(), 0.0)
+        return torch.where(seen, values - values.sum(-1, keepdim=True) / counts, torch.finfo(torch.float32).min)
+
+    return attention_score_mse(centred(student), centred(teacher), mask)
+
+
 def attention_probability_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Mean squared difference of probabilities over heads and pairs of tokens: [B, H, L, L] -> [B]."""
     student, teacher = match_heads(student, teacher)

@@ -74,12 +74,17 @@ def features_of(config: PreTrainedConfig) -> list[str]:
 
 
 def bind(
-    terms: Sequence[Term], teacher: PreTrainedConfig | None, student: PreTrainedConfig, problem: ProblemType
+    terms: Sequence[Term],
+    teacher: PreTrainedConfig | None,
+    student: PreTrainedConfig,
+    problem: ProblemType,
+    copied: Sequence[int] | None = None,
 ) -> list[BoundTerm]:
     """Resolve layers and losses, and refuse what does not fit, before anything is computed.
 
     Args:
         teacher: None where no term reads the teacher's activations.
+        copied: the teacher's layers that the student was cut from; None if it was not.
 
     Raises:
         InputError: a feature or loss that does not exist, a layer that a model lacks, a feature that a model does not
@@ -94,7 +99,7 @@ def bind(
             bound.append(BoundTerm(name, term, loss, [], problem))
         else:
             assert teacher is not None
-            bound.append(bind_feature(name, term, loss, teacher, student, problem))
+            bound.append(bind_feature(name, term, loss, teacher, student, problem, copied))
     return bound
 
 
@@ -112,7 +117,13 @@ def checked_loss(term: Term, problem: ProblemType) -> str:
 
 
 def bind_feature(
-    name: str, term: Term, loss: str, teacher: PreTrainedConfig, student: PreTrainedConfig, problem: ProblemType
+    name: str,
+    term: Term,
+    loss: str,
+    teacher: PreTrainedConfig,
+    student: PreTrainedConfig,
+    problem: ProblemType,
+    copied: Sequence[int] | None,
 ) -> BoundTerm:
     """A term on a feature inside the network, with its layers resolved."""
     feature = FEATURES[term.feature]
@@ -126,7 +137,7 @@ def bind_feature(
     if feature.by_layer:
         with_embedding = feature.has_embedding_layer and FEATURES["embedding"].shown_by(student)
         first = 0 if with_embedding else 1
-        pairs = resolve(term.layers, teacher.num_hidden_layers, student.num_hidden_layers, first)
+        pairs = resolve(term.layers, teacher.num_hidden_layers, student.num_hidden_layers, first, copied)
     match = feature.losses[loss]
     if feature.relation_heads:
         match = partial(match, heads=relation_heads(term, teacher, student))

@@ -12,13 +12,15 @@ from metakd.objectives.describe import layer_table, objective_line
 from metakd.objectives.distillation import DistillationObjective
 from metakd.objectives.terms import wanted_features
 from metakd.training.jobs import DistillationJob
-from metakd.training.loop import fit
+from metakd.training.loop import epochs_of, fit
+from metakd.training.plan import scaled_budget
 from metakd.training.prepared import DistillationRun, PreparedStage
 from metakd.training.progress import Progress
 from metakd.training.runtime import on_one_machine, seed_everything
 from metakd.training.teacher_outputs import CachedTeacherOutputs, TeacherOutputs
 
 log = logging.getLogger(__name__)
+FAR_BELOW = 0.03  # of the dev score
 
 
 def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
@@ -32,7 +34,7 @@ def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
     for prepared in run.stages:
         name, training = prepared.stage.name, run.plan.task.training
         folder = scratch / f"stage-{prepared.number}"
-        epochs = run.plan.task.scaled_epochs(prepared.stage.epochs)
+        epochs = epochs_of(scaled_budget(prepared.stage, run.plan.task), len(prepared.rows), training, f"stage {name}")
         job = stage_job(run, prepared, epochs, folder / "teacher")
         log_stage(run, prepared)
         progress = fit(job, run.accelerator, epochs, prepared.stage.learning_rate, training, folder / "training", name)
@@ -40,7 +42,8 @@ def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
         run.auxiliary_modules[f"projections-{name}"] = job.projections
         if run.accelerator.is_main_process:  # `fit` has waited for all processes
             shutil.rmtree(folder / "teacher", ignore_errors=True)
-        warn_if_weak(run, prepared, progress)
+        if prepared is run.stages[-1]:
+            warn_if_weak(run, prepared, progress)
     return histories
 
 
@@ -83,13 +86,20 @@ def log_stage(run: DistillationRun, prepared: PreparedStage) -> None:
 
 
 def warn_if_weak(run: DistillationRun, prepared: PreparedStage, progress: Progress) -> None:
-    """Warn of a student that a constant prediction would beat."""
-    if prepared.dev is None or progress.best is None:
+    """Warn of a student that a constant prediction beats, or that ends far below its teacher."""
+    if prepared.dev is None:
         return
-    score = progress.best["dev"]["score"]
+    score = (progress.best or progress.epochs[-1])["dev"]["score"]
+    remedy = (
+        "train it longer or at another rate: epochs, min_steps and learning_rate of the stages, or task.epochs_scale"
+    )
     constant = baseline(prepared.dev.labels, prepared.dev.domains, run.labels.problem, run.plan.task.select_by)
     if score <= constant:
         log.warning(
-            "NOTE: the student's dev score %.4f does not beat a constant prediction (%.4f); train it longer or at "
-            "another rate: task.epochs_scale, or epochs and learning_rate of the method's stages", score, constant,
+            "NOTE: the student's dev score %.4f does not beat a constant prediction (%.4f); %s", score, constant, remedy
+        )
+    elif run.teacher_score is not None and score < run.teacher_score - FAR_BELOW:
+        log.warning(
+            "NOTE: the student's dev score %.4f is %.1f points below its teacher's (%.4f); %s",
+            score, 100 * (run.teacher_score - score), run.teacher_score, remedy,
         )  # fmt: skip

@@ -31,8 +31,9 @@ class TeacherJob(TrainingJob):
     Args:
         teacher: a classifier.
         head: its domain head, or None.
-        rows, dev: encoded tables.
-        domains: their domain names.
+        rows: of the training table.
+        dev: rows that epochs are compared on; the last epoch is saved if there are none.
+        domains: the domain names of both.
         recipe: of the method.
         labels: the task's.
         accelerator: of this process.
@@ -74,7 +75,9 @@ class TeacherJob(TrainingJob):
             batch["false_domain"] = torch.as_tensor(self.false_domain[rows])
         return (to_device(batch, device),)
 
-    def score(self) -> dict[str, float]:
+    def score(self) -> dict[str, float] | None:
+        if not len(self.dev):
+            return None
         predictions = self.labels.predicted(predict_logits(self.teacher, self.dev, self.accelerator, "dev"))
         by_domain = headline_by_domain(
             predictions, self.dev.labels, self.dev.domains, self.domains, self.labels.problem, self.select_by
@@ -135,7 +138,9 @@ class MultiTaskJob(TrainingJob):
     def inputs(self, rows: np.ndarray, device: torch.device) -> tuple[Any, ...]:
         return (to_device(self.rows.batch(rows), device),)
 
-    def score(self) -> dict[str, float]:
+    def score(self) -> dict[str, float] | None:
+        if not len(self.dev):
+            return None
         by_domain = {}
         for k, (name, model) in enumerate(zip(self.domains, self.models, strict=True)):
             dev = self.dev.of_domain(k)
@@ -152,7 +157,7 @@ class DistillationJob(TrainingJob):
         objective: of the stage.
         stage: of the method.
         rows: what the student is shown.
-        dev: rows that epochs are compared on; None if the last epoch is saved.
+        dev: rows that each epoch is scored on; None for none.
         row_weights: of each row [n]; the label term gives rows without label weight 0.
         teacher: outputs of the frozen teacher.
         labels: the student's.
@@ -177,6 +182,7 @@ class DistillationJob(TrainingJob):
         self.student, self.terms, self.labels = objective.student, objective.terms, labels
         self.projections = objective.projections
         self.row_weights, self.select_by = row_weights, select_by
+        self.keeps_best, self.dropout = stage.select == "dev" and dev is not None, stage.dropout
         self.set_weights(row_weights)
 
     def set_weights(self, weights: np.ndarray) -> None:

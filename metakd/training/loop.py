@@ -8,6 +8,7 @@ step. Dropout is seeded by step and the order of rows by epoch, so a resumed run
 from __future__ import annotations
 
 import logging
+import math
 import time
 import warnings
 from contextlib import nullcontext
@@ -26,8 +27,10 @@ from tqdm import tqdm
 
 from metakd.config import Training
 from metakd.cpu.tuning import tuned
-from metakd.data.batches import micro_batches, plan_epoch
+from metakd.data.batches import micro_batches, plan_epoch, steps_per_epoch
 from metakd.data.encoding import EncodedRows
+from metakd.methods.method import TeacherRecipe
+from metakd.methods.stage import Stage
 from metakd.training import checkpoints
 from metakd.training.progress import Progress, epoch_line
 from metakd.training.runtime import seed_everything
@@ -48,7 +51,12 @@ class TrainingJob:
 
     Attributes:
         progress: fraction of the optimizer steps completed, 0 to 1.
+        keeps_best: whether the epoch with the best dev score is saved; else the last is.
+        dropout: whether the model's dropout is on.
     """
+
+    keeps_best = True
+    dropout = True
 
     def __init__(
         self,
@@ -70,8 +78,16 @@ class TrainingJob:
         raise NotImplementedError
 
     def score(self) -> dict[str, float] | None:
-        """Dev scores after an epoch; the best "score" decides which epoch is saved. None: the last epoch is."""
+        """Dev scores after an epoch, the one that epochs are compared by as "score"; None without dev rows."""
         return None
+
+
+def epochs_of(budget: Stage | TeacherRecipe, rows: int, training: Training, name: str) -> int:
+    """The epochs of a stage or teacher on so many rows: its `epochs`, or more until it has `min_steps`."""
+    epochs = max(budget.epochs, math.ceil(budget.min_steps / steps_per_epoch(rows, training.batch_size)))
+    if epochs > budget.epochs:
+        log.info("%s: %d epochs, since %d make fewer than %d steps", name, epochs, budget.epochs, budget.min_steps)
+    return epochs
 
 
 def fit(
@@ -105,7 +121,7 @@ def run_epochs(
 ) -> Progress:
     """`fit`, for an objective in the form in which it is trained."""
     objective = job.objective
-    per_epoch = len(plan_epoch(job.rows.lengths, training.batch_size, training.seed, 0))
+    per_epoch = steps_per_epoch(len(job.rows), training.batch_size)
     total, last_save = epochs * per_epoch, time.monotonic()
     plain_optimizer = torch.optim.AdamW(
         parameter_groups(objective, training.weight_decay),
@@ -123,7 +139,7 @@ def run_epochs(
             epoch, position = divmod(progress.step, per_epoch)
             steps = plan_epoch(job.rows.lengths, training.batch_size, training.seed, epoch)
             job.start_epoch(steps, np.random.default_rng([training.seed, epoch, 1]))
-            model.train()
+            model.train(job.dropout)
             for rows in steps[position:]:
                 job.progress = progress.step / max(1, total - 1)
                 losses = train_step(job, model, optimizer, accelerator, rows, training, progress.step)
@@ -135,7 +151,7 @@ def run_epochs(
                 if progress.step % per_epoch and checkpoint_due(last_save, training.checkpoint_seconds, accelerator):
                     save_checkpoint(folder, objective, plain_optimizer, progress, accelerator)
                     last_save = time.monotonic()
-            if progress.finish_epoch(job.score(), per_epoch) and accelerator.is_main_process:
+            if progress.finish_epoch(job.score(), per_epoch, job.keeps_best) and accelerator.is_main_process:
                 checkpoints.write(progress.best_file(folder), checkpoints.distinct_tensors(objective))
             log.info("%s", epoch_line(progress.epochs[-1]))
             track(accelerator, f"{name}/dev", progress.epochs[-1].get("dev", {}), progress.step)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metakd.config import StudentFromTeacher, Task
 from metakd.errors import InputError, nearest
 from metakd.methods.method import Method, Prototypes, TeacherRecipe
 from metakd.methods.stage import PRETRAINED, Stage
 from metakd.paths import folder_name, settings_key
+
+Part = TypeVar("Part", TeacherRecipe, Stage)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def plan_teacher(task: Task, method: Method, selection: DomainSelection) -> Teac
     Raises:
         InputError: a table that does not exist, or a selection that does not fit the kind of teacher.
     """
-    recipe = scaled_recipe(method.teacher, task)
+    recipe = scaled_budget(method.teacher, task)
     if recipe.kind == "none":
         raise InputError("teacher.kind is none: this method trains no teacher")
     one_domain = recipe.kind in ("single", "multi")
@@ -183,9 +185,11 @@ def plan_distillation(
             inputs[f"teacher of {stage.name}"] = stage.teacher
     if selection.fraction == 1 and any(stage.select == "dev" for stage in stages):
         task.require("dev")
+    if selection.fraction == 1 and any(s.trains_classifier for s in stages) and Path(task.dev).is_file():
         inputs["dev"] = task.dev
-    if any("extra" in stage.rows for stage in stages):
-        inputs["unlabelled"] = str(task.unlabelled)
+    if task.unlabelled and any({"extra", "unlabelled"} & set(stage.rows) for stage in stages):
+        task.require("unlabelled")
+        inputs["unlabelled"] = task.unlabelled
     if logits is not None:
         inputs["logits"] = logits
     return DistillationPlan(task, method, stages, selection, roles, inputs, logits_dir)
@@ -212,9 +216,10 @@ def check_teachers(task: Task, stages: Sequence[Stage], teachers: Sequence[str],
         )
 
 
-def scaled_recipe(recipe: TeacherRecipe, task: Task) -> TeacherRecipe:
-    """A teacher's recipe with the epochs of this task."""
-    return recipe if recipe.kind == "none" else replace(recipe, epochs=task.scaled_epochs(recipe.epochs))
+def scaled_budget(part: Part, task: Task) -> Part:
+    """A teacher's recipe or a stage with the epochs and steps of this task."""
+    steps = round(part.min_steps * task.epochs_scale)
+    return replace(part, epochs=task.scaled_epochs(part.epochs), min_steps=steps) if part.epochs else part
 
 
 def teacher_facts(recipe: TeacherRecipe, prototypes: Prototypes | None) -> dict[str, Any]:
@@ -279,7 +284,7 @@ class RunFolder:
 
     def teacher(self, task: Task, method: Method, selection: DomainSelection) -> Path:
         """A teacher's folder; methods with the same recipe share it."""
-        facts = teacher_facts(scaled_recipe(method.teacher, task), method.prototypes)
+        facts = teacher_facts(scaled_budget(method.teacher, task), method.prototypes)
         name = f"{facts['teacher']['kind']}-{settings_key({**facts, **asdict(selection)})}"
         if facts["teacher"]["kind"] == "single":
             name += f"-{folder_name(selection.domain)}"

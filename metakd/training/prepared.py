@@ -17,16 +17,18 @@ from metakd.data.encoding import EncodedRows, encode
 from metakd.data.labels import Labels
 from metakd.data.tables import LABELLED
 from metakd.errors import InputError
+from metakd.evaluation.metrics import headline
 from metakd.methods.stage import Stage
 from metakd.models.attention import enable_reading
-from metakd.models.classifier import labels_of
+from metakd.models.classifier import label_order, labels_of
 from metakd.models.domain_head import DomainHead
 from metakd.objectives.features import request_for
 from metakd.objectives.terms import BoundTerm, wanted_features
-from metakd.training.plan import DistillationPlan, differences, scaled_recipe, teacher_facts
+from metakd.training.inference import predict_logits
+from metakd.training.plan import DistillationPlan, differences, scaled_budget, teacher_facts
 from metakd.training.runtime import seed_everything
 from metakd.training.student_setup import bind_stage, start_student, student_head
-from metakd.training.teachers import Teacher, load_teacher
+from metakd.training.teachers import Teacher, average_logits, load_teacher
 from metakd.training.transfer_rows import TransferRows, load_transfer_rows
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class PreparedStage:
         rows: what the student is shown.
         logits: the teacher's, of these rows [n, C] in the student's label order; None where none are used.
         weights: of these rows [n].
-        dev: rows that epochs are compared on; None if the last epoch is saved.
+        dev: rows that each epoch is scored on; None before the classifier is trained, or where dev labels are hidden.
     """
 
     stage: Stage
@@ -67,6 +69,7 @@ class DistillationRun:
         head: its domain head, or None.
         starts_from: in words, where the student's weights come from.
         notes: what a reader of the results must know.
+        teacher_score: of the method's teachers on the student's dev rows; None without dev rows, teacher or classifier.
         auxiliary_modules: modules that were trained with the student, by file name.
     """
 
@@ -78,6 +81,7 @@ class DistillationRun:
     head: DomainHead | None
     starts_from: str
     notes: list[str]
+    teacher_score: float | None
     accelerator: Accelerator
     auxiliary_modules: dict[str, nn.Module | None] = field(default_factory=dict)
 
@@ -95,13 +99,14 @@ def prepare(plan: DistillationPlan, labels: Labels, domains: list[str], accelera
 
     teachers = [load(role) for role in plan.teachers]
     seed_everything(task.training.seed)  # a fresh head is the same whoever teaches
-    student, tokenizer, starts_from = start_student(plan, labels, teachers)
+    start = start_student(plan, labels, teachers)
+    student, tokenizer = start.student, start.tokenizer
     labels = labels_of(student.config)  # in the student's order, which may be its teacher's
     stage_teachers = {s.name: load(role) for s in plan.stages if (role := plan.stage_teacher(s)) is not None}
     bound: dict[str, tuple[Teacher | None, list[BoundTerm]]] = {}
     for stage in plan.stages:
         teacher = stage_teachers.get(stage.name, teachers[0] if teachers else None) if stage.needs_activations else None
-        bound[stage.name] = teacher, bind_stage(stage, teacher, student.config, tokenizer, labels)
+        bound[stage.name] = teacher, bind_stage(stage, teacher, start, labels)
     make_readable([*bound.values()], student)
     if not plan.method.trains_classifier and student.base_model is student:
         raise InputError(
@@ -114,14 +119,21 @@ def prepare(plan: DistillationPlan, labels: Labels, domains: list[str], accelera
     rows = load_transfer_rows(plan, labels, domains, tokenizer)
     logits = stage_logits(plan, rows, teachers, stage_teachers, accelerator)
     dev = load_dev(plan, tokenizer, labels, domains)
-    stages = [prepare_stage(plan, stage, *bound[stage.name], rows, logits[stage.name], dev) for stage in plan.stages]
+    teacher_score = None if dev is None else score_teachers(plan, teachers, labels, domains, accelerator)
+    stages, trained = [], False
+    for stage in plan.stages:
+        trained = trained or stage.trains_classifier
+        stage_dev = dev if trained else None
+        stages.append(prepare_stage(plan, stage, *bound[stage.name], rows, logits[stage.name], stage_dev))
     seed_everything(task.training.seed)
     heads = [teacher.head for teacher, _ in bound.values() if teacher is not None and teacher.head is not None]
     head = student_head(heads[0], student, plan.inputs, domains) if heads else None
     notes = [*teacher_notes(plan, teachers), *start_notes(plan)]
     for note in notes:
         log.warning("NOTE: %s", note)
-    return DistillationRun(plan, stages, student, tokenizer, labels, head, starts_from, notes, accelerator)
+    return DistillationRun(
+        plan, stages, student, tokenizer, labels, head, start.starts_from, notes, teacher_score, accelerator
+    )
 
 
 def make_readable(bound: Sequence[tuple[Teacher | None, list[BoundTerm]]], student: PreTrainedModel) -> None:
@@ -162,7 +174,7 @@ def stage_logits(
 def load_dev(
     plan: DistillationPlan, tokenizer: PreTrainedTokenizerBase, labels: Labels, domains: list[str]
 ) -> EncodedRows | None:
-    """The dev rows of the student's domain; None if no stage compares epochs on them."""
+    """The dev rows of the student's domain; None if there are none, or their labels are hidden too."""
     if "dev" not in plan.inputs:
         if plan.selection.fraction < 1:
             log.info("each stage saves its last epoch, since dev labels of %s are hidden too", plan.selection.domain)
@@ -173,6 +185,25 @@ def load_dev(
     if not len(dev):
         raise InputError(f"{plan.inputs['dev']} has no row of domain {plan.selection.domain!r}")
     return dev
+
+
+def score_teachers(
+    plan: DistillationPlan, teachers: Sequence[Teacher], labels: Labels, domains: list[str], accelerator: Accelerator
+) -> float | None:
+    """The dev score of the method's teachers, averaged as the method says; None without trained teachers."""
+    by_teacher, targets = [], None
+    for teacher in teachers:
+        dev = load_dev(plan, teacher.tokenizer, labels, domains)
+        if teacher.labels is None or dev is None:
+            return None
+        order = label_order(teacher.labels.names, labels.names, teacher.name)
+        by_teacher.append(predict_logits(teacher.model, dev, accelerator, "teacher on dev")[:, order])
+        targets = dev.labels
+    if targets is None:
+        return None
+    recipe = plan.method.teacher
+    logits = average_logits(by_teacher, recipe.average_weights, recipe.average, labels.problem)
+    return headline(labels.predicted(logits), targets, labels.problem, plan.task.select_by)
 
 
 def prepare_stage(
@@ -189,15 +220,14 @@ def prepare_stage(
     stage_logits = None if logits is None else logits[numbers]
     weights = rows.weights(stage, stage_logits)
     number = plan.method.stages.index(stage)
-    stage_dev = dev if stage.select == "dev" else None
-    return PreparedStage(stage, number, terms, teacher, rows.rows.select(numbers), stage_logits, weights, stage_dev)
+    return PreparedStage(stage, number, terms, teacher, rows.rows.select(numbers), stage_logits, weights, dev)
 
 
 def teacher_notes(plan: DistillationPlan, teachers: Sequence[Teacher]) -> list[str]:
     """Where teachers and logits are not what the method file describes."""
     if plan.method.teacher.kind == "none":
         return []
-    wanted = teacher_facts(scaled_recipe(plan.method.teacher, plan.task), plan.method.prototypes)
+    wanted = teacher_facts(scaled_budget(plan.method.teacher, plan.task), plan.method.prototypes)
     notes = []
     if "logits" in plan.inputs:
         notes.append(f"logits come from {plan.inputs['logits']}, not from the teacher that the method describes")

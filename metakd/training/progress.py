@@ -45,11 +45,12 @@ class Progress:
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def finish_epoch(self, scores: dict[str, float] | None, steps: int) -> bool:
-        """Record an epoch of so many steps; returns whether it is the best so far (of equal ones the earlier).
+    def finish_epoch(self, scores: dict[str, float] | None, steps: int, compare: bool) -> bool:
+        """Record an epoch of so many steps; returns whether it is the best so far (of equal ones the later).
 
         Args:
-            scores: on dev; None if the last epoch is saved whatever its score.
+            scores: on dev, if there are dev rows.
+            compare: whether the best epoch is saved; else no epoch counts as the best.
         """
         record: dict[str, Any] = {"epoch": len(self.epochs) + 1}
         record["losses"] = {name: value / steps for name, value in self.sums.items()}
@@ -57,7 +58,7 @@ class Progress:
             record["dev"] = scores
         self.epochs.append(record)
         self.sums = {}
-        if scores is None or (self.best is not None and scores["score"] <= self.best["dev"]["score"]):
+        if scores is None or not compare or (self.best is not None and scores["score"] < self.best["dev"]["score"]):
             return False
         self.best = record
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -15,7 +16,7 @@ from metakd.methods.stage import OUTPUTS, Stage, Term
 from metakd.models.classifier import check_tokenizer_fits, load_classifier
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import load_domain_head
-from metakd.models.student_init import cut_student, describe_start, fresh_student
+from metakd.models.student_init import cut_student, describe_start, fresh_student, kept_layers
 from metakd.objectives.terms import BoundTerm, bind
 from metakd.training.plan import DistillationPlan
 from metakd.training.teachers import Teacher
@@ -23,10 +24,29 @@ from metakd.training.teachers import Teacher
 log = logging.getLogger(__name__)
 
 
-def start_student(
-    plan: DistillationPlan, labels: Labels, teachers: Sequence[Teacher]
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, str]:
-    """The untrained student, its tokenizer, and in words where its weights come from."""
+@dataclass(frozen=True)
+class StudentStart:
+    """An untrained student.
+
+    Args:
+        starts_from: in words, where its weights come from.
+        copied: the layers that it was cut from, counted from 1; None if it was not cut.
+        source_depth: how many layers it was cut from.
+    """
+
+    student: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    starts_from: str
+    copied: list[int] | None
+    source_depth: int
+
+    def copied_from(self, teacher: PreTrainedConfig) -> list[int] | None:
+        """The teacher's layers that the student's correspond to; None for a teacher of another depth."""
+        return self.copied if teacher.num_hidden_layers == self.source_depth else None
+
+
+def start_student(plan: DistillationPlan, labels: Labels, teachers: Sequence[Teacher]) -> StudentStart:
+    """The untrained student of a plan."""
     spec, max_length = plan.task.student, plan.task.max_length
     if isinstance(spec, StudentFromTeacher) and spec.of == "teacher":
         source, tokenizer = teachers[0].model, teachers[0].tokenizer
@@ -40,14 +60,14 @@ def start_student(
         student = cut_student(source, spec)
     else:
         student = fresh_student(spec, source, labels)
-    start = describe_start(spec, getattr(source.config, "num_hidden_layers", 1))
-    log.info("the student starts from %s", start)
-    return student, tokenizer, start
+    depth = getattr(source.config, "num_hidden_layers", 1)
+    copied = kept_layers(spec, depth) if isinstance(spec, StudentFromTeacher) else None
+    start = StudentStart(student, tokenizer, describe_start(spec, depth), copied, depth)
+    log.info("the student starts from %s", start.starts_from)
+    return start
 
 
-def bind_stage(
-    stage: Stage, teacher: Teacher | None, student: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, labels: Labels
-) -> list[BoundTerm]:
+def bind_stage(stage: Stage, teacher: Teacher | None, start: StudentStart, labels: Labels) -> list[BoundTerm]:
     """The terms of a stage, bound to teacher and student.
 
     Args:
@@ -61,10 +81,12 @@ def bind_stage(
         if teacher.head is None and "transferable" in stage.features:
             log.info("stage %s: no transferable term, since the teacher has no domain head", stage.name)
             terms = [term for term in terms if term.feature != "transferable"]
-        require_same_tokenizer(stage.name, terms, teacher.tokenizer, tokenizer)
+        require_same_tokenizer(stage.name, terms, teacher.tokenizer, start.tokenizer)
     if not terms:
         raise InputError(f"stage {stage.name} has no terms left")
-    return bind(terms, teacher.model.config if teacher else None, student, labels.problem)
+    config = teacher.model.config if teacher else None
+    copied = start.copied_from(config) if config else None
+    return bind(terms, config, start.student.config, labels.problem, copied)
 
 
 def require_same_tokenizer(

@@ -102,13 +102,16 @@ def load_inputs(plan: TeacherPlan, labels: Labels, domains: list[str]) -> Teache
         check_prototype_weights(rows, used, plan.inputs["train"])
     log.info("the teacher is trained on %d labelled rows of %d: %s", used.sum(), len(rows), ", ".join(trained_on))
     numbers = np.array([trained_on.index(name) if name in trained_on else -1 for name in domains])
-    parts = []
-    for part, chosen, role in ((rows, used, "train"), (dev, in_training[dev.domains], "dev")):
-        if not chosen.any():
+    on_dev = in_training[dev.domains]
+    if selection.fraction < 1:  # whoever has few labels of a domain has no dev labels of it
+        on_dev &= dev.domains != domains.index(selection.domain)
+    dev_needed = trained_on != [selection.domain] or selection.fraction == 1
+    for chosen, role, needed in ((used, "train", True), (on_dev, "dev", dev_needed)):
+        if needed and not chosen.any():
             raise InputError(f"{plan.inputs[role]} has no labelled row of {', '.join(trained_on)}")
-        selected = part.select(np.flatnonzero(chosen))
-        parts.append(replace(selected, domains=numbers[selected.domains]))
-    return TeacherInputs(plan, model, tokenizer, parts[0], parts[1], trained_on, labels)
+    rows, dev = rows.select(np.flatnonzero(used)), dev.select(np.flatnonzero(on_dev))
+    rows, dev = (replace(part, domains=numbers[part.domains]) for part in (rows, dev))
+    return TeacherInputs(plan, model, tokenizer, rows, dev, trained_on, labels)
 
 
 def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTraining:

@@ -28,7 +28,7 @@ class TransferRows:
 
     Args:
         rows: of the training table, followed by those of the unlabelled table.
-        of_domain: which rows belong to the student's domain (bool [n]).
+        of_domain: which rows belong to the student's domain, of either table (bool [n]).
         extra: which rows come from the unlabelled table (bool [n]).
         labels: the student's.
         domains: the task's.
@@ -51,7 +51,7 @@ class TransferRows:
             "labelled": self.of_domain & self.rows.labelled,
             "unlabelled": self.of_domain & ~self.rows.labelled,
             "other_domains": ~self.of_domain & ~self.extra,
-            "extra": self.extra,
+            "extra": self.extra & ~self.of_domain,
         }
         numbers = np.flatnonzero(np.any([kinds[kind] for kind in stage.rows], axis=0))
         if not len(numbers):
@@ -122,15 +122,16 @@ def load_transfer_rows(
     rows = hide_labels(rows, of_domain, selection.fraction, task.training.seed, task.problem)
     extra = np.zeros(len(rows), dtype=bool)
     if "unlabelled" in plan.inputs:
-        more = encode(plan.inputs["unlabelled"], tokenizer, task.max_length, required=UNLABELLED)
+        more = encode(plan.inputs["unlabelled"], tokenizer, task.max_length, domains=domains, required=UNLABELLED)
+        more_of_domain = more.domains >= 0 if number is None else more.domains == number
         more = replace(
             more,
             labels=labels.targets([""] * len(more)),
             labelled=np.zeros(len(more), dtype=bool),
-            domains=np.full(len(more), number or 0),
+            domains=np.where(more.domains < 0, number or 0, more.domains),
             weights=np.full(len(more), np.nan),
         )
         rows = rows.concatenate(more)
-        of_domain = np.concatenate([of_domain, np.zeros(len(more), dtype=bool)])
+        of_domain = np.concatenate([of_domain, more_of_domain])
         extra = np.concatenate([extra, np.ones(len(more), dtype=bool)])
     return TransferRows(plan, rows, of_domain, extra, labels, domains)

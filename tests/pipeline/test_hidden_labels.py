@@ -9,7 +9,16 @@ import pytest
 from metakd.config import Task
 from metakd.data.tables import read_rows
 from metakd.errors import InputError
-from tests.conftest import CUT_FROM_PRETRAINED, Tables, distill, make_task, read_method, script, train_teacher
+from tests.conftest import (
+    CUT_FROM_PRETRAINED,
+    Tables,
+    distill,
+    make_task,
+    read_history,
+    read_method,
+    script,
+    train_teacher,
+)
 
 HIDDEN = "has a weight, but its label is hidden"
 Weigh = Callable[..., Task]
@@ -69,9 +78,21 @@ def test_few_shot(tmp_path: Path, weigh: Weigh, caplog: pytest.LogCaptureFixture
     assert sorted(weighted_rows(task)) == 4 * ["books"] + 16 * ["films"] + 16 * ["phones"]
     teacher = train_teacher(tmp_path, task, **options, allow_weak=True)
     assert "trained on 36 labelled rows of 48: books, films, phones" in caplog.text
+    # Whoever sees few labels of a domain does not choose by its dev labels either.
+    assert read_history(teacher)["epochs"][0]["dev"].keys() == {"score", "films", "phones"}
     distill(tmp_path / "s", task, read_method(), teacher=str(teacher), **options)
+    assert "dev" not in read_history(tmp_path / "s")["prediction"]["epochs"][-1]
     assert "rows: 4 (labelled), 4 with label" in caplog.text
     assert "each stage saves its last epoch, since dev labels of books are hidden too" in caplog.text
+
+
+def test_a_single_teacher_with_few_labels_saves_its_last_epoch(
+    tmp_path: Path, tables: Tables, pretrained: Path
+) -> None:
+    task, method = make_task(tables, pretrained, CUT_FROM_PRETRAINED), read_method("multi_teacher", 2)
+    history = read_history(train_teacher(tmp_path, task, method, domain="books", fraction=0.2))
+    assert history["best"] is None and history["beats_baseline"] is None
+    assert [list(epoch) for epoch in history["epochs"]] == [["epoch", "losses"]] * 2
 
 
 def test_weights_that_know_hidden_labels_are_refused(tmp_path: Path, weigh: Weigh, meta_teacher: Path) -> None:

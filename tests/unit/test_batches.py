@@ -19,7 +19,22 @@ def test_batches_have_rows_of_similar_length() -> None:
         return sum(LENGTHS[rows].max() * len(rows) for rows in steps) - LENGTHS.sum()
 
     shuffled = np.array_split(np.random.default_rng(1).permutation(1003), 63)
-    assert padding(plan_epoch(LENGTHS, 16, 1, 0)) < padding(shuffled) / 5
+    assert padding(plan_epoch(LENGTHS, 16, 1, 0)) < padding(shuffled) / 3
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(900, {31, 32}), (33, {16, 17}), (32, {32}), (5, {5}), (3600, {31, 32})])
+def test_no_step_is_much_smaller_than_the_others(rows: int, sizes: set[int]) -> None:
+    assert {len(step) for step in plan_epoch(np.arange(rows), 32, 1, 0)} == sizes
+
+
+def test_rows_meet_others_in_the_next_epoch() -> None:
+    """Of the pairs of a step few are together again in the next epoch, though there are no more than 29 steps."""
+    lengths = np.random.default_rng(0).integers(5, 60, 900)
+    step_of = np.empty(900, dtype=int)
+    for number, step in enumerate(plan_epoch(lengths, 32, 1, 1)):
+        step_of[step] = number
+    pairs = [step_of[a] == step_of[b] for step in plan_epoch(lengths, 32, 1, 0) for a in step for b in step if a < b]
+    assert np.mean(pairs) < 0.25
 
 
 @pytest.mark.parametrize(

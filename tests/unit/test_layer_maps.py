@@ -11,6 +11,12 @@ def test_tinybert_maps_twelve_layers_to_four() -> None:
     assert resolve("uniform", 4, 4) == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
+def test_a_student_is_compared_with_the_layers_that_it_was_cut_from() -> None:
+    assert resolve("uniform", 6, 3, copied=[1, 3, 6]) == [(1, 1), (3, 2), (6, 3)]
+    assert resolve("uniform", 6, 4, copied=[1, 2, 4, 6]) == [(1, 1), (2, 2), (4, 3), (6, 4)]
+    assert resolve("final", 6, 3, copied=[1, 3, 5]) == [(6, 3)]
+
+
 def test_final_maps_the_last_layer_at_any_depth() -> None:
     assert resolve("final", 6, 4) == [(6, 4)]
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from metakd.config import Training
 from metakd.data.encoding import EncodedRows, encode
 from metakd.errors import InputError
+from metakd.methods.stage import Stage, Term
 from metakd.training import checkpoints
-from metakd.training.loop import CHECKPOINT, TrainingJob, fit, linear_schedule, parameter_groups
+from metakd.training.loop import CHECKPOINT, TrainingJob, epochs_of, fit, linear_schedule, parameter_groups
 from metakd.training.progress import Progress, epoch_line
 from metakd.training.runtime import start
 from tests.conftest import make_tokenizer
@@ -27,22 +28,37 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     assert (progress.step, progress.losses, progress.sums) == (5, [4.0], {"hidden": 0.5, "logits": 3.0})
 
 
-def test_the_best_epoch_is_the_first_of_the_highest_score() -> None:
+def test_the_best_epoch_is_the_last_of_the_highest_score() -> None:
     progress, best = Progress(), []
     for number, score in enumerate((0.5, 0.7, 0.7, 0.6)):
         progress.record_step({"label": 1.0}, {"label": 1.0})
         progress.record_step({"label": 1.0}, {"label": 2.0 + number})
-        best.append(progress.finish_epoch({"score": score}, 2))
-    assert best == [True, True, False, False]
-    assert progress.best == {"epoch": 2, "losses": {"label": 2.0}, "dev": {"score": 0.7}}
+        best.append(progress.finish_epoch({"score": score}, 2, True))
+    assert best == [True, True, True, False]
+    assert progress.best == {"epoch": 3, "losses": {"label": 2.5}, "dev": {"score": 0.7}}
     assert [record["losses"]["label"] for record in progress.epochs] == [1.5, 2.0, 2.5, 3.0]
     assert epoch_line(progress.epochs[1]) == "epoch 2: label 2.0000  dev score 0.7000"
 
 
 def test_without_dev_scores_no_epoch_is_best() -> None:
     progress = Progress()
-    assert not progress.finish_epoch(None, 2)
+    assert not progress.finish_epoch(None, 2, True)
     assert progress.best is None and progress.epochs == [{"epoch": 1, "losses": {}}]
+
+
+def test_where_the_last_epoch_is_saved_no_epoch_is_best() -> None:
+    progress = Progress()
+    assert not progress.finish_epoch({"score": 0.7}, 2, False)
+    assert progress.best is None and progress.epochs == [{"epoch": 1, "losses": {}, "dev": {"score": 0.7}}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "min_steps", "epochs"), [(900, 0, 5), (900, 145, 5), (900, 146, 6), (15, 300, 300), (33, 300, 150)]
+)
+def test_a_small_table_is_shown_until_there_are_enough_steps(rows: int, min_steps: int, epochs: int) -> None:
+    """29, 1 and 2 steps of at most 32 rows in an epoch."""
+    stage = Stage("s", [Term("label")], epochs=5, learning_rate=1e-4, min_steps=min_steps)
+    assert epochs_of(stage, rows, Training(batch_size=32), "stage s") == epochs
 
 
 def rates(total: int, warmup: float, completed: int = 0) -> list[float]:

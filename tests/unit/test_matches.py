@@ -47,6 +47,10 @@ def squares(a: list[float], b: list[float]) -> float:
     return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
 
 
+def variance(a: list[float]) -> float:
+    return sum((x - sum(a) / len(a)) ** 2 for x in a) / len(a)
+
+
 def cross_entropy(p: list[float], q: list[float]) -> float:
     return -sum(x * math.log(y) for x, y in zip(p, q, strict=True))
 
@@ -93,6 +97,7 @@ VECTORS = {matches.vector_mse: naive_vector_mse, matches.normalised_vector_mse: 
 # One query of one head: raw scores of student and teacher over the keys -> the number that a row averages.
 ATTENTION: dict[Callable[..., Tensor], Callable[[list[float], list[float]], float]] = {
     matches.attention_score_mse: lambda s, t: squares(s, t) / len(s),
+    matches.centred_score_mse: lambda s, t: variance([a - b for a, b in zip(s, t, strict=True)]),
     probability_mse: lambda s, t: squares(naive_softmax(s), naive_softmax(t)) / len(s),
     matches.attention_cross_entropy: lambda s, t: cross_entropy(naive_softmax(t), naive_softmax(s)),
     matches.attention_kl: lambda s, t: kl(naive_softmax(t), naive_softmax(s)),
@@ -121,6 +126,7 @@ UNEQUAL = 3 / 4 * math.log(3 / 2) + 1 / 4 * math.log(1 / 2)  # KL((3/4, 1/4) || 
         (matches.vector_mse, [1, 2], [0, 4], 2.5),  # (1 + 4) / 2
         (matches.normalised_vector_mse, [2, 0], [3, 4], 0.8),  # (1 - 3/5)^2 + (4/5)^2
         (matches.attention_score_mse, [[[1, 2], [3, 4]]], [[[0, 0], [0, 0]]], 7.5),  # (1 + 4 + 9 + 16) / 4
+        (matches.centred_score_mse, [[[1, 2], [3, 7]]], [[[0, 0], [0, 0]]], 2.125),  # (1/4 + 1/4 + 4 + 4) / 4
         # (3/4, 1/4) against halves, and halves against halves: (1/16 + 1/16 + 0 + 0) / 4.
         (probability_mse, [[[LN3, 0], [0, 0]]], [[[0, 0], [5, 5]]], 1 / 32),
         # The student's halves cost ln 2 whatever the teacher; its (3/4, 1/4) costs halves -ln(3/16) / 2.

@@ -17,7 +17,7 @@ from metakd.training.plan import (
     differences,
     plan_distillation,
     plan_teacher,
-    scaled_recipe,
+    scaled_budget,
     teacher_facts,
 )
 from tests.conftest import CUT, DOMAINS, method_file, read_yaml
@@ -146,7 +146,7 @@ def test_a_teacher_depends_on_the_epochs_that_it_is_trained_for(task: Task) -> N
     assert settings(1.0)["teacher"]["epochs"] == 5 and settings(0.4)["teacher"]["epochs"] == 2
     assert settings(0.4) == settings(0.41) != settings(1.0)
     none = TeacherRecipe("none")
-    assert scaled_recipe(none, task) is none
+    assert scaled_budget(none, task) is none
 
 
 def test_what_a_teacher_is_trained_by() -> None:
