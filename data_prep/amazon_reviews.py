@@ -46,7 +46,7 @@ def main(
         source: the folder `sorted_data_acl` (or one that holds it), or the tar.gz as published.
         out: folder for the tables.
         split: "grouped" deals 80/10/10 and keeps identical reviews together; "released" is the split of the
-            released Meta-KD code, in which some identical reviews straddle splits.
+            Meta-KD code in EasyNLP, in which some identical reviews straddle splits.
         seed: seed of the grouped split.
         remake: make it anew if other code made it.
     """
@@ -104,7 +104,7 @@ def rows_hash(rows: list[Row]) -> str:
 
 
 def released_split(rows: list[Row]) -> dict[str, list[Row]]:
-    """The split of the released code (generate_senti_data.py).
+    """The split of EasyNLP (generate_senti_data.py).
 
     It shuffles the rows, takes the first of ten folds for test, and the first of ten folds of the rest for dev.
     """

@@ -17,20 +17,20 @@ class Prototypes:
     """How the prototype score t of a row is computed (Meta-KD, section 3.2).
 
     Args:
-        variant: "paper" compares a row with the prototypes of its class; "released" (the released code) with one
+        variant: "paper" compares a row with the prototypes of its class; "easynlp" (EasyNLP's code) with one
             prototype per domain.
         alpha: weight of the row's own domain in the paper's variant, 0 to 1.
     """
 
-    variant: Literal["paper", "released"] = "paper"
+    variant: Literal["paper", "easynlp"] = "paper"
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
             raise InputError(f"prototypes.alpha is {self.alpha}; it must be from 0 to 1")
-        if self.variant == "released" and self.alpha != 0.5:
+        if self.variant == "easynlp" and self.alpha != 0.5:
             raise InputError(
-                f"prototypes.alpha is {self.alpha}, but variant: released weighs both parts by 0.5; leave alpha out"
+                f"prototypes.alpha is {self.alpha}, but variant: easynlp weighs both parts by 0.5; leave alpha out"
             )
 
 
@@ -46,9 +46,9 @@ class TeacherRecipe:
         row_weight: of each row's cross-entropy: "prototype" (t), "uniform", or "shuffled_prototype", a placebo that
             deals the same weights out at random among the rows of a domain.
         domain_loss_weight: scale g1 of the domain loss; 0 trains without domain head.
-        domain_row_weight: of each row's domain loss: "uniform" (the paper), or "prototype" (both published codes).
+        domain_row_weight: of each row's domain loss: "uniform" (the paper), or "prototype" (EasyNLP).
         false_labels: the domain labels z of the domain loss: "other_domains" draws each z from the other domains
-            (the paper); "permuted" permutes the true labels of the batch, so that some stay true (the released code).
+            (the paper); "permuted" permutes the true labels of the batch, so that some stay true (EasyNLP).
         divide_by: each term is divided by the number of "rows" (the paper's plain sum), or by the sum of its "weights".
         epochs: passes over the rows; `task.epochs_scale` multiplies them.
         min_steps: least number of optimizer steps; see `Stage`.

@@ -9,7 +9,7 @@ from metakd.errors import InputError
 from metakd.methods.layer_maps import LayerMap
 
 RowWeight = Literal[
-    "uniform", "prototype", "expertise", "expertise_released", "shuffled_prototype", "shuffled_expertise"
+    "uniform", "prototype", "expertise", "expertise_easynlp", "shuffled_prototype", "shuffled_expertise"
 ]
 SHUFFLED = "shuffled_"
 Denominator = Literal["weights", "rows"]
@@ -86,7 +86,7 @@ class Stage:
         rows: what the student is shown: the domain's "labelled" rows, its "unlabelled" rows (also those of
             task.unlabelled), the rows of "other_domains", and "extra": all other rows of task.unlabelled.
         row_weight: weight of each row in every term: "uniform" (1), "prototype" (t), "expertise" (lambda), or
-            "expertise_released": the mean lambda of the batch, as in the released code. Two placebos,
+            "expertise_easynlp": the mean lambda of the batch, as in EasyNLP. Two placebos,
             "shuffled_prototype" and "shuffled_expertise", deal these weights out at random among the rows of a domain.
         divide_by: each term is divided by the sum of its "weights", or by the number of its "rows".
         teacher: whom the stage learns from, if not the method's teacher: "pretrained" is task.teacher before
@@ -112,9 +112,9 @@ class Stage:
             raise InputError(f"stage {self.name}: min_steps is {self.min_steps}; it must be 0 or above")
         if self.epochs < 1 or self.learning_rate <= 0 or not self.terms or not self.rows:
             raise InputError(f"stage {self.name}: needs epochs of at least 1, a learning_rate above 0, terms and rows")
-        if self.row_weight == "expertise_released" and self.divide_by == "weights":
+        if self.row_weight == "expertise_easynlp" and self.divide_by == "weights":
             raise InputError(
-                f"stage {self.name}: expertise_released gives all rows of a batch the same weight, which "
+                f"stage {self.name}: expertise_easynlp gives all rows of a batch the same weight, which "
                 "divide_by: weights cancels; set divide_by: rows"
             )
 

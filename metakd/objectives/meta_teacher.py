@@ -50,7 +50,7 @@ def false_domains(
     """A domain label z for each row [n].
 
     "other_domains": drawn uniformly from the other domains, so z != k (Meta-KD, section 3.2).
-    "permuted": the true labels of each step's rows, permuted; some stay true (released code,
+    "permuted": the true labels of each step's rows, permuted; some stay true (EasyNLP,
     distill_metakd_application.py).
 
     Args:

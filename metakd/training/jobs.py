@@ -200,7 +200,7 @@ class DistillationJob(TrainingJob):
 
     def start_epoch(self, steps: list[np.ndarray], generator: np.random.Generator) -> None:
         self.teacher.start()
-        if self.stage.row_weight == "expertise_released":
+        if self.stage.row_weight == "expertise_easynlp":
             self.set_weights(batch_means(self.row_weights, steps))
 
     def inputs(self, rows: np.ndarray, device: torch.device) -> tuple[Any, ...]:

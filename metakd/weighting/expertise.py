@@ -12,7 +12,7 @@ def expertise_weights(
     """lambda_i = (1 + t_i) / (1 + exp((p_teacher(y_i | x_i) - 1)^2)) of every row [n] (Meta-KD, section 3.3).
 
     Largest, (1 + t_i) / 2, where the teacher is sure of the true label. For a row without label, the teacher's
-    confidence replaces both p(y) and t. The released code has the same formula.
+    confidence replaces both p(y) and t. EasyNLP has the same formula.
 
     Args:
         scores: prototype scores t [n].

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from metakd.errors import InputError
 
-Variant = Literal["paper", "released"]
+Variant = Literal["paper", "easynlp"]
 BLOCK = 8192  # rows at a time
 
 
@@ -29,8 +29,8 @@ def prototype_scores(
 
     "paper": t_i = alpha cos(p_k^m, E_i) + (1 - alpha) mean_{k' != k} cos(p_k'^m, E_i) for a row of domain k
     and class m, with p_k^m the mean embedding of the domain's rows of the class.
-    "released": t_i = (cos(p_k, E_i) + cos(mean of the other p_k', E_i)) / 2, with p_k the mean of all of the
-    domain's rows (generate_meta_weights.py of the released code).
+    "easynlp": t_i = (cos(p_k, E_i) + cos(mean of the other p_k', E_i)) / 2, with p_k the mean of all of the
+    domain's rows (generate_meta_weights.py of EasyNLP).
 
     Where a formula has no value: with one domain every score is 1, since nothing is transferred. Domains without
     a row of the class are left out of the mean; where no other domain has the class, the row's own prototype counts
@@ -44,12 +44,12 @@ def prototype_scores(
     visible = domains >= 0
     if domains.min(where=visible, initial=domains.max()) == domains.max():  # one domain
         return np.where(visible, 1.0, np.nan)
-    if variant == "released":
+    if variant == "easynlp":
         labels, alpha = np.zeros_like(labels), 0.5
     prototypes, present = centroids(embeddings, labels, domains)
     directions = unit(prototypes)
     counts = present.sum(0)  # domains that have the class [C]
-    if variant == "released":
+    if variant == "easynlp":
         others = [np.delete(prototypes[:, 0], k, axis=0).mean(0) for k in range(len(prototypes))]
         elsewhere, group = unit(np.stack(others)), domains
     else:

@@ -98,7 +98,7 @@ def check_prototype_weights(rows: EncodedRows, used: np.ndarray, table: str) -> 
 def batch_means(weights: np.ndarray, steps: list[np.ndarray]) -> np.ndarray:
     """Each row's weight [n] replaced by the mean of its step.
 
-    The released code reduces every loss to one number per batch before it multiplies by the weights, so their mean
+    EasyNLP reduces every loss to one number per batch before it multiplies by the weights, so their mean
     multiplies the batch's mean loss (distill_metakd_application.py, compute_loss).
     """
     means = weights.copy()

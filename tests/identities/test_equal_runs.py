@@ -59,7 +59,7 @@ def test_a_multi_task_teacher_learns_the_same_on_stock_pytorch(tables: dict[str,
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["metakd", "metakd_released", "minilm"])
+@pytest.mark.parametrize("name", ["metakd", "metakd_easynlp", "minilm"])
 def test_a_student_learns_the_same_on_stock_pytorch(name: str, tables: dict[str, Path], tmp_path: Path) -> None:
     """Tuned, the first stage reads its teacher from the cache; off, the teacher runs in every step."""
     method, teacher = read_method(name, intermediate=2), make_random_teacher(tmp_path / "teacher")

@@ -78,7 +78,7 @@ def test_a_row_of_weight_zero_does_not_count(rows: EncodedRows) -> None:
 
 
 def test_rows_of_different_weight_get_different_gradients(rows: EncodedRows) -> None:
-    """The released code's fault: weights that multiply a mean loss move all rows alike."""
+    """EasyNLP's fault: weights that multiply a mean loss move all rows alike."""
 
     def gradient(weights: np.ndarray) -> Tensor:
         return step(make_job(rows, weights=weights), [0, 3])["teacher.classifier.weight"]

@@ -85,14 +85,14 @@ def test_the_label_term_is_a_mean_over_labelled_rows_however_steps_fall(rows: En
     assert mean == pytest.approx(expected, rel=1e-5)
 
 
-def test_released_weights_multiply_whole_batches(rows: EncodedRows) -> None:
+def test_easynlp_weights_multiply_whole_batches(rows: EncodedRows) -> None:
     """Mean weight times mean loss of each batch: every loss is one number before the weights multiply it."""
     batches = [EVERY[:5], EVERY[5:]]
-    released = make_job(rows, WEIGHTS, row_weight="expertise_released", divide_by="rows")
-    released.start_epoch(batches, np.random.default_rng(0))
+    easynlp = make_job(rows, WEIGHTS, row_weight="expertise_easynlp", divide_by="rows")
+    easynlp.start_epoch(batches, np.random.default_rng(0))
     for chosen in batches:
         plain_losses, plain_gradient = step(make_job(rows, np.ones(12)), chosen)
-        losses, gradient = step(released, chosen)
+        losses, gradient = step(easynlp, chosen)
         assert losses["logits"] == pytest.approx(WEIGHTS[chosen].mean() * plain_losses["logits"], rel=1e-5)
         torch.testing.assert_close(gradient, plain_gradient * WEIGHTS[chosen].mean(), rtol=1e-4, atol=1e-7)
 

@@ -143,7 +143,7 @@ def test_the_cache_is_filled_when_the_first_epoch_starts(compute: Compute, rows:
     assert values.logits is not None and np.array_equal(values.logits.numpy(), logits[numbers])
 
 
-@pytest.mark.parametrize("name", ["metakd", "metakd_released", "minilm", "hidden_mmd"])
+@pytest.mark.parametrize("name", ["metakd", "metakd_easynlp", "minilm", "hidden_mmd"])
 def test_a_student_learns_the_same_from_the_cache(
     name: str, tables: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

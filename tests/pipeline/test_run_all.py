@@ -88,12 +88,12 @@ def test_two_methods_in_one_run(tmp_path: Path, shell: Shell) -> None:
     assert re.findall("making anew: (.*)", out) == [f"{run}/metakd/students/films.json"] and "epoch 1" not in out
 
     before = (run / "metakd/students/films/manifest.json").read_text()
-    released = write_method(tmp_path, "metakd_released")
-    out = shell("run_all.sh", METHOD=released, DOMAINS="films", OVERRIDES=decay)
+    easynlp = write_method(tmp_path, "metakd_easynlp")
+    out = shell("run_all.sh", METHOD=easynlp, DOMAINS="films", OVERRIDES=decay)
     assert re.findall("finished before: (.*)", out) == [f"{run}/embeddings"]
     assert (run / "metakd/students/films/manifest.json").read_text() == before
-    assert read_json(run / "metakd_released/results.json")["methods"] == ["metakd_released"]
-    teachers = [read_json(run / f"{name}/students/films.json")["teacher"] for name in ("metakd", "metakd_released")]
+    assert read_json(run / "metakd_easynlp/results.json")["methods"] == ["metakd_easynlp"]
+    teachers = [read_json(run / f"{name}/students/films.json")["teacher"] for name in ("metakd", "metakd_easynlp")]
     assert teachers[0]["path"] != teachers[1]["path"] and not any(teacher["notes"] for teacher in teachers)
     tables = [{row["guid"]: row["weight"] for row in read_rows(path)} for path in (run / "weights").glob("*.tsv")]
     assert len(tables) == 2 and tables[0].keys() == tables[1].keys() and tables[0] != tables[1]

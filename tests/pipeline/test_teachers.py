@@ -113,7 +113,7 @@ def test_prototypes_are_those_of_the_method(tmp_path: Path, tables: Tables, pret
         "paper": Prototypes("paper", 0.5),
         "own": Prototypes("paper", 1.0),
         "others": Prototypes("paper", 0.0),
-        "released": Prototypes("released"),
+        "easynlp": Prototypes("easynlp"),
     }
     for name, prototypes in variants.items():
         out = tmp_path / f"{name}.tsv"
@@ -125,7 +125,7 @@ def test_prototypes_are_those_of_the_method(tmp_path: Path, tables: Tables, pret
     assert min(min(values) for values in scores.values()) > 0
     halves = [(own + others) / 2 for own, others in zip(scores["own"], scores["others"], strict=True)]
     assert scores["paper"] == pytest.approx(halves, rel=1e-5)
-    assert scores["released"] != pytest.approx(scores["paper"], rel=1e-3)
+    assert scores["easynlp"] != pytest.approx(scores["paper"], rel=1e-3)
     for path in ("data_prep/extract_embeddings.py", "data_prep/prototype_weights.py"):
         options = {} if "extract" in path else {"embeddings": embeddings}
         with pytest.raises(InputError, match="the method file has no prototypes"):

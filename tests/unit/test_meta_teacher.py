@@ -20,7 +20,7 @@ def test_two_domains_are_exchanged() -> None:
     assert false_domains(domains, [], 2, "other_domains", np.random.default_rng(1)).tolist() == [1, 0, 0, 1]
 
 
-def test_the_released_code_permutes_within_a_step_and_some_labels_stay_true() -> None:
+def test_easynlp_permutes_within_a_step_and_some_labels_stay_true() -> None:
     drawn = false_domains(DOMAINS, STEPS, 4, "permuted", np.random.default_rng(1))
     for rows in STEPS:
         assert sorted(drawn[rows]) == sorted(DOMAINS[rows])

@@ -81,7 +81,7 @@ def test_a_term_that_does_not_fit_is_refused(options: dict[str, Any], message: s
         ({"learning_rate": 0.0}, r"stage p: needs .* a learning_rate above 0"),
         ({"terms": []}, "stage p: needs .* terms"),
         ({"rows": []}, "stage p: needs .* rows"),
-        ({"row_weight": "expertise_released"}, "stage p: expertise_released .*; set divide_by: rows"),
+        ({"row_weight": "expertise_easynlp"}, "stage p: expertise_easynlp .*; set divide_by: rows"),
     ],
 )
 def test_a_stage_that_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
@@ -95,7 +95,7 @@ def test_a_stage_that_does_not_fit_is_refused(options: dict[str, Any], message: 
         ({"alpha": 1.1}, r"prototypes\.alpha is 1\.1; it must be from 0 to 1"),
         ({"alpha": -0.1}, r"prototypes\.alpha is -0\.1"),
         ({"alpha": math.nan}, r"prototypes\.alpha is nan"),
-        ({"variant": "released", "alpha": 0.3}, r"prototypes\.alpha is 0\.3, but variant: released weighs both"),
+        ({"variant": "easynlp", "alpha": 0.3}, r"prototypes\.alpha is 0\.3, but variant: easynlp weighs both"),
     ],
 )
 def test_prototypes_that_do_not_fit_are_refused(options: dict[str, Any], message: str) -> None:
@@ -160,7 +160,7 @@ def test_a_stage_may_have_a_teacher_where_the_method_has_none() -> None:
     ("problem", "row_weight", "fits"),
     [("single_label", "expertise", True), ("multi_label", "prototype", True), ("multi_label", "expertise", False),
      ("multi_label", "shuffled_expertise", False),
-     ("regression", "expertise_released", False)],
+     ("regression", "expertise_easynlp", False)],
 )  # fmt: skip
 def test_expertise_needs_one_true_class_per_row(problem: Any, row_weight: Any, fits: bool) -> None:
     method = Method(MIX, [stage(LOGITS, row_weight=row_weight, divide_by="rows")], Prototypes())

@@ -177,7 +177,7 @@ def test_methods_with_one_recipe_share_a_teacher(task: Task) -> None:
     plain = {teacher_of(name, task) for name in ("vanilla", "tinybert", "soft_hard", "patient", "minilm", "hidden_mmd")}
     meta = {teacher_of(name, task) for name in ("metakd", "few_labels", "all_domains")}
     assert len(plain) == len(meta) == 1
-    assert len({*plain, *meta, teacher_of("metakd_released", task)}) == 3
+    assert len({*plain, *meta, teacher_of("metakd_easynlp", task)}) == 3
     # Other hidden labels or another number of epochs make another teacher.
     hidden = RunFolder(Path("run"), Path("run/method"), DomainSelection("books", exclude_domain="books", fraction=0.5))
     assert {teacher_of("vanilla", task, hidden), teacher_of("vanilla", replace(task, epochs_scale=2.0))}.isdisjoint(
@@ -225,8 +225,8 @@ def test_a_method_without_teacher_has_no_teacher_folder(task: Task) -> None:
 def test_weighted_tables_differ_by_prototypes_and_hidden_labels() -> None:
     hidden = RunFolder(Path("run"), Path("run/method"), DomainSelection("books", 0.5))
     other = RunFolder(Path("run"), Path("run/method"), DomainSelection("books", 0.1))
-    paper, released = Prototypes("paper", 0.3), Prototypes("released")
+    paper, easynlp = Prototypes("paper", 0.3), Prototypes("easynlp")
     assert RUN.weighted_table(paper) == Path("run/weights/paper-0.3.tsv")
-    assert RUN.weighted_table(released) == Path("run/weights/released.tsv")
-    assert len({run.weighted_table(p) for run in (RUN, hidden, other) for p in (paper, released)}) == 6
+    assert RUN.weighted_table(easynlp) == Path("run/weights/easynlp.tsv")
+    assert len({run.weighted_table(p) for run in (RUN, hidden, other) for p in (paper, easynlp)}) == 6
     assert RUN.student("books") == Path("run/method/students/books") and RUN.embeddings == Path("run/embeddings")

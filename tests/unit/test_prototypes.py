@@ -42,18 +42,18 @@ def test_paper_against_a_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert prototype_scores(embeddings, labels, domains, alpha=0.3) == pytest.approx(expected, abs=1e-6)
 
 
-def test_released_against_a_naive_loop() -> None:
+def test_easynlp_against_a_naive_loop() -> None:
     embeddings, labels, domains = example(1)
     means = [embeddings[domains == k].astype(float).mean(0) for k in range(3)]
     expected = []
     for i in range(len(labels)):
         others = np.mean([means[k] for k in range(3) if k != domains[i]], axis=0)
         expected.append((cosine(means[domains[i]], embeddings[i]) + cosine(others, embeddings[i])) / 2)
-    scores = prototype_scores(embeddings, labels, domains, variant="released")
+    scores = prototype_scores(embeddings, labels, domains, variant="easynlp")
     assert scores == pytest.approx(np.clip(expected, 0, 1), abs=1e-6)
 
 
-@pytest.mark.parametrize("variant", ["paper", "released"])
+@pytest.mark.parametrize("variant", ["paper", "easynlp"])
 def test_scores_are_defined_where_the_formula_is_not(variant: prototypes.Variant) -> None:
     embeddings, labels, domains = example(2)
     assert (prototype_scores(embeddings, labels, np.zeros_like(domains), variant) == 1).all()  # one domain

@@ -58,7 +58,7 @@ def stage(row_weight: Any) -> Stage:
         ("uniform", [1, 1, 1]),
         ("prototype", [0.2, 1.0, 0.75]),
         ("expertise", EXPERTISE),
-        ("expertise_released", EXPERTISE),
+        ("expertise_easynlp", EXPERTISE),
     ],
 )
 def test_the_stage_says_how_rows_are_weighted(row_weight: str, weights: list[float], rows: EncodedRows) -> None:

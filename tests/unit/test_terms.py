@@ -161,8 +161,8 @@ def test_the_objective_in_words() -> None:
         "0.5 transferable/mse) / sum of expertise"
     )
     assert prediction == "sum over rows of expertise x (logits/soft_cross_entropy T=2) / sum of expertise"
-    released = shipped_stages("metakd_released")[0]
-    assert objective_line(released[1], released[0], False).endswith("0.5 transferable/mse) / number of rows")
+    easynlp = shipped_stages("metakd_easynlp")[0]
+    assert objective_line(easynlp[1], easynlp[0], False).endswith("0.5 transferable/mse) / number of rows")
     stage = Stage("s", [Term("label", scale=0.2), Term("logits", "kl", temperature=Schedule(4, 1))], 1, 1e-3)
     terms = bind(stage.terms, None, STUDENT, "single_label")
     assert objective_line(terms, stage, True) == (
