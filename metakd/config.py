@@ -17,13 +17,14 @@ class StudentFromTeacher:
 
     Args:
         layers: number of layers, or the layers themselves, counted from 1, e.g. [1, 3, 6].
-        choose: which layers, if `layers` is a number: "uniform" (every Lt/Ls-th), "first" or "last".
+        choose: which layers, if `layers` is a number: "spread" evenly from the first to the last, "uniform" (every
+            Lt/Ls-th, as TinyBERT's layer map), "first" or "last".
         of: "teacher" copies the trained teacher; "pretrained" the encoder that the teacher started from, so that
             methods with and without a teacher start alike.
     """
 
     layers: int | list[int]
-    choose: Literal["uniform", "first", "last"] = "uniform"
+    choose: Literal["spread", "uniform", "first", "last"] = "spread"
     of: Literal["teacher", "pretrained"] = "teacher"
 
 

@@ -200,8 +200,9 @@ def read_method(name: str = "metakd", teacher_epochs: int = 12, **stage_epochs: 
     """
     method = read_yaml(method_file(name), Method)
     if method.teacher.kind != "none":
-        method.teacher.epochs, method.teacher.learning_rate = teacher_epochs, 3e-3
+        method.teacher.epochs, method.teacher.learning_rate, method.teacher.min_steps = teacher_epochs, 3e-3, 0
     for stage in method.stages:
+        stage.min_steps = 0
         stage.epochs = stage_epochs.get(stage.name, 1 if stage.name == "intermediate" else 2)
     return method
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 
+import numpy as np
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from metakd.config import BiLSTMStudent, FreshStudent, StudentFromTeacher, TextCNNStudent
@@ -35,7 +36,9 @@ def kept_layers(spec: StudentFromTeacher, depth: int) -> list[int]:
         return list(range(1, spec.layers + 1))
     if spec.choose == "last":
         return list(range(depth - spec.layers + 1, depth + 1))
-    return [t for t, _ in uniform(depth, spec.layers, first=1)]
+    if spec.choose == "uniform":
+        return [t for t, _ in uniform(depth, spec.layers, first=1)]
+    return [int(layer) for layer in np.linspace(1, depth, spec.layers)] if spec.layers > 1 else [depth]
 
 
 def student_config(spec: StudentFromTeacher | FreshSpec, teacher: PreTrainedConfig, labels: Labels) -> PreTrainedConfig:

@@ -182,9 +182,12 @@ def load_dev(
     dev = encode(plan.inputs["dev"], tokenizer, plan.task.max_length, labels, domains, LABELLED)
     if plan.selection.domain:
         dev = dev.of_domain(domains.index(plan.selection.domain))
-    if not len(dev):
-        raise InputError(f"{plan.inputs['dev']} has no row of domain {plan.selection.domain!r}")
-    return dev
+    if not len(dev) and any(stage.select == "dev" for stage in plan.stages):
+        raise InputError(
+            f"{plan.inputs['dev']} has no row of domain {plan.selection.domain!r}; add some, or set select: last in "
+            "the method's stages"
+        )
+    return dev if len(dev) else None
 
 
 def score_teachers(

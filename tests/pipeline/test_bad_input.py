@@ -163,7 +163,7 @@ def test_the_plan_of_a_run_is_checked_first(
     wrong_loss = read_method()
     wrong_loss.stages[1].terms[0].loss = "soft_crossentropy"
     for message, changes in (
-        ("3 does not divide 4", {"task": make_task(tables, pretrained, StudentFromTeacher(3))}),
+        ("3 does not divide 4", {"task": make_task(tables, pretrained, StudentFromTeacher(3, "uniform"))}),
         ("no model could be loaded from 'nowhere'", {"task": make_task(tables, pretrained, "nowhere")}),
         ("has 66 positions, .*max_length is 80", {"task": make_task(tables, pretrained, CUT, max_length=80)}),
         ("domain 'flims' is not among .*did you mean 'films'", {"domains": "books flims"}),

@@ -88,7 +88,7 @@ def test_student_of_other_depth_width_and_head_count(
     student = distill(tmp_path / "student", task, read_method(), teacher=str(meta_teacher), domain="books")
     assert "averaged over their heads" in caplog.text
     assert (student / "projections-intermediate.safetensors").is_file()
-    for spec, message in ((StudentFromTeacher(3), "3 does not divide 4"), ("nowhere", "nowhere")):
+    for spec, message in ((StudentFromTeacher(3, "uniform"), "3 does not divide 4"), ("nowhere", "nowhere")):
         task = make_task(tables, pretrained, spec)
         with pytest.raises(InputError, match=message):
             distill(tmp_path / "s", task, read_method(), teacher=str(meta_teacher), domain="books")

@@ -67,7 +67,7 @@ def test_zero_shot(tmp_path: Path, tables: Tables, weigh: Weigh, caplog: pytest.
         stage.rows = ["unlabelled", "other_domains"]
     distill(tmp_path / "all", task, method, **options)
     assert "rows: 48 (unlabelled, other_domains), 32 with label" in caplog.text
-    distill(tmp_path / "few", task, read_method("few_labels"), **{**options, "fraction": 0.2})
+    distill(tmp_path / "few", task, read_method("new_domain"), **{**options, "fraction": 0.2})
     assert "rows: 16 (labelled, unlabelled), 4 with label" in caplog.text
 
 

@@ -39,7 +39,7 @@ def test_meta_kd_is_the_papers() -> None:
     recipe, (intermediate, prediction) = method.teacher, method.stages
     assert method.prototypes == Prototypes("paper", 0.5)
     assert (recipe.kind, recipe.row_weight, recipe.domain_row_weight) == ("meta", "prototype", "uniform")
-    assert (recipe.domain_loss_weight, recipe.false_labels, recipe.divide_by) == (0.5, "other_domains", "rows")
+    assert (recipe.domain_loss_weight, recipe.false_labels, recipe.divide_by) == (0.1, "other_domains", "rows")
     assert [term.feature for term in intermediate.terms] == ["embedding", "hidden", "attention_scores", "transferable"]
     assert {term.loss for term in intermediate.terms} == {"mse"}
     assert [(term.feature, term.loss) for term in prediction.terms] == [("logits", "soft_cross_entropy")]

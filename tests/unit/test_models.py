@@ -30,7 +30,7 @@ def classifier(family: str = "bert", **options: Any) -> PreTrainedModel:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_has_the_mapped_layers_of_its_teacher(family: str) -> None:
     teacher = classifier(family, layers=4)
-    student = cut_student(teacher, StudentFromTeacher(2))
+    student = cut_student(teacher, StudentFromTeacher(2, "uniform"))
     prefix, weights = layer_prefix(teacher), teacher.state_dict()
     assert student.config.num_hidden_layers == 2
     in_layers = 0
@@ -53,7 +53,11 @@ def test_a_student_of_all_layers_is_its_teacher() -> None:
 @pytest.mark.parametrize(
     ("spec", "layers"),
     [
-        (StudentFromTeacher(3), [2, 4, 6]),
+        (StudentFromTeacher(3), [1, 3, 6]),
+        (StudentFromTeacher(4), [1, 2, 4, 6]),
+        (StudentFromTeacher(1), [6]),
+        (StudentFromTeacher(6), [1, 2, 3, 4, 5, 6]),
+        (StudentFromTeacher(3, "uniform"), [2, 4, 6]),
         (StudentFromTeacher(2, "first"), [1, 2]),
         (StudentFromTeacher(2, "last"), [5, 6]),
         (StudentFromTeacher([1, 3, 6]), [1, 3, 6]),
@@ -78,7 +82,7 @@ def test_which_layers_a_student_copies(spec: StudentFromTeacher, layers: list[in
 )
 def test_layers_that_the_teacher_lacks_are_refused(layers: int | list[int], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        kept_layers(StudentFromTeacher(layers), 6)
+        kept_layers(StudentFromTeacher(layers, "uniform"), 6)
 
 
 def test_a_cut_modernbert_keeps_the_kind_of_each_layer() -> None:
@@ -115,7 +119,7 @@ def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
     ("student", "start"),
     [
         ("org/model", "org/model"),
-        (StudentFromTeacher(2), "layers 2, 4 of the trained teacher"),
+        (StudentFromTeacher(2), "layers 1, 4 of the trained teacher"),
         (StudentFromTeacher([1, 4], of="pretrained"), "layers 1, 4 of the pretrained encoder"),
         (FreshStudent(8, 2), "random weights"),
         (TextCNNStudent("text_cnn"), "random weights, the pretrained encoder's word embeddings"),

@@ -100,7 +100,7 @@ CASES = {
         ["teacher", "second teacher"],
     ),
     "dev labels are hidden too": Case(
-        "few_labels", CUT, {"train": "train", "teacher 1": "teacher"}, ["teacher"],
+        "new_domain", CUT, {"train": "train", "unlabelled": "more", "teacher 1": "teacher"}, ["teacher"],
         fraction=0.5,
     ),
 }  # fmt: skip

@@ -212,7 +212,7 @@ def test_the_estimate_is_the_mean_of_finished_cells(tmp_path: Path, make_study: 
 
 
 def test_every_method_can_be_given_a_placebo() -> None:
-    for name in ("label_only", "vanilla", "minilm", "metakd_easynlp", "few_labels"):
+    for name in ("label_only", "vanilla", "minilm", "metakd_easynlp", "new_domain"):
         change = {"prototypes": {"variant": "paper"}, "stages.prediction.row_weight": "shuffled_prototype"}
         method, _ = read_settings("method", Method, str(method_file(name)), change)
         assert method.stages[-1].weights_before_shuffling == "prototype" and method.stages[-1].needs_prototypes
