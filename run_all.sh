@@ -20,7 +20,7 @@ TASK=${TASK:-review_snippets}
 name=$(basename "${TASK%.yaml}")
 [[ $TASK == *.yaml ]] || TASK=experiments/tasks/$TASK.yaml
 [[ -f $TASK ]] || { echo "error: no task file $TASK" >&2; exit 2; }
-export TASK RUN=${RUN:-runs/$name} METHOD=${METHOD:-experiments/methods/metakd.yaml} NPROC=${NPROC:-1}
+export TASK RUN=${RUN:-runs/$name} METHOD=${METHOD:-experiments/methods/recommended.yaml} NPROC=${NPROC:-1}
 cores=$(getconf _NPROCESSORS_ONLN)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / NPROC > 0 ? cores / NPROC : 1))}
 source experiments/settings.sh

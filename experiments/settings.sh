@@ -4,7 +4,7 @@
 #   NPROC      processes                                       OVERRIDES      options, e.g. "--task.training.seed 2"
 #   STUDENT    student, default that of the task file  REMAKE=1       make anew what other code made
 TASK=${TASK:-experiments/tasks/review_snippets.yaml}
-METHOD=${METHOD:-experiments/methods/metakd.yaml}
+METHOD=${METHOD:-experiments/methods/recommended.yaml}
 RUN=${RUN:-runs/review_snippets}
 METHOD_NAME=$(basename "${METHOD%.yaml}")
 METHOD_FOLDER=${METHOD_FOLDER:-$RUN/$METHOD_NAME}

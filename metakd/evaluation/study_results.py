@@ -119,13 +119,13 @@ class StudyResults:
     def by_series(self) -> dict[str, list[CellFile]]:
         """The cells of each series, a method, teacher or control: methods come first, and the reference before all.
 
-        A method is named with its student where the study has several. Methods whose teachers are the same share one
+        A method is named with its student where it has several. Methods whose teachers are the same share one
         series of teachers.
         """
         first, names = self.study["reference"], self._teacher_names()
-        students: dict[str, set[str]] = defaultdict(set)
+        students: dict[tuple[str, str], set[str]] = defaultdict(set)
         for cell in self.cells:
-            students[cell["cell"]["task"]] |= {cell["cell"]["student"]} - {""}
+            students[cell["cell"]["task"], cell["cell"]["method"]] |= {cell["cell"]["student"]} - {""}
 
         def place(cell: CellFile) -> tuple[int, bool]:
             return KINDS.index(cell["cell"]["kind"]), cell["cell"]["method"] != first
@@ -133,7 +133,7 @@ class StudyResults:
         series: dict[str, list[CellFile]] = defaultdict(list)
         for cell in sorted(self.cells, key=place):
             point = cell["cell"]
-            several = point["student"] and len(students[point["task"]]) > 1
+            several = point["student"] and len(students[point["task"], point["method"]]) > 1
             name = f"{point['method']} ({point['student']})" if several else point["method"]
             series[names[point["method"]] if point["kind"] == "teacher" else name].append(cell)
         return dict(series)

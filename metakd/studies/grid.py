@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,14 @@ def plan_study(study: Study, folder: Path) -> Plan:
         InputError: a file is missing, or a method does not fit a task or a student.
     """
     source = Source(study, folder / "runs")
+    shared = [name for name, method in study.methods.items() if method.student is None]
     students: list[Student | None] = [*study.students] if study.students else [None]
+    starts = [(student, shared) for student in students]
+    starts += [(method.student, [name]) for name, method in study.methods.items() if method.student is not None]
     for file in study.tasks:
         for seed in study.seeds:
-            for student in students:
-                TaskPlanner(source, file, seed, student).add_cells()
+            for student, methods in starts:
+                TaskPlanner(source, file, seed, student).add_cells(methods)
     return source.plan
 
 
@@ -77,11 +80,12 @@ class TaskPlanner:
         self.root = source.runs / folder_name(f"{self.name}-seed{seed}")
         self.embeddings = self.of_all_seeds / "embeddings"
 
-    def add_cells(self) -> None:
-        """Add the cells of all methods and controls."""
+    def add_cells(self, methods: Sequence[str]) -> None:
+        """Add the cells of these methods, and of the controls."""
         domains = self.study.domains or self.domains
         points = [(domain, fraction) for fraction in self.study.fractions for domain in domains]
-        for name, (method, options) in self.source.methods.items():
+        for name in methods:
+            method, options = self.source.methods[name]
             try:
                 method.check_student(self.task)
                 for domain, fraction in points:

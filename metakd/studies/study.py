@@ -24,10 +24,12 @@ class StudyMethod:
         change: changed values by their place in the file, e.g. {teacher.domain_loss_weight: 0.0}. A stage is addressed
             by its name and a term by its feature: {stages.prediction.row_weight: uniform}. null removes a stage, a
             term or a value.
+        student: what the method's students start from, if not from the study's `students`.
     """
 
     file: str
     change: dict[str, Any] = field(default_factory=dict)
+    student: Student | None = None
 
 
 @dataclass

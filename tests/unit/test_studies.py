@@ -211,6 +211,14 @@ def test_the_estimate_is_the_mean_of_finished_cells(tmp_path: Path, make_study: 
     assert "At least 2.0 minutes" in str(plan_blocks(plan, plan, [{"seconds": {"student": 60.0}}], 1)[-1])
 
 
+def test_a_method_can_have_a_student_of_its_own(make_study: Callable[..., Study], tmp_path: Path) -> None:
+    own = StudyMethod(VANILLA.file, student=StudentFromTeacher([1, 4]))
+    study = make_study(methods={"metakd": METAKD, "vanilla": VANILLA, "cut": own}, controls=["majority"])
+    cells = [cell for cell in plan_study(study, tmp_path).cells if cell.domain == "books"]
+    expected = {"metakd": "layers: 2, of: pretrained", "vanilla": "layers: 2, of: pretrained", "cut": "layers: [1, 4]"}
+    assert {cell.method: cell.student for cell in cells} == {**expected, "majority": ""} and len(cells) == 4
+
+
 def test_every_method_can_be_given_a_placebo() -> None:
     for name in ("label_only", "vanilla", "minilm", "metakd_easynlp", "new_domain"):
         change = {"prototypes": {"variant": "paper"}, "stages.prediction.row_weight": "shuffled_prototype"}
