@@ -99,12 +99,26 @@ def comparison_section(scores: StudyScores) -> list[Section]:
         "does not mean equal: such a study finds the smallest difference of the last column in 80 % of cases, and "
         "smaller ones less often.",
     ]
+    tables_of = [scores.of(setting) for setting in results.main_settings]
+    compared = [c for found in tables_of for c in (*found.comparisons, *found.domain_comparisons)]
+    if any(map(only_alone, compared)):
+        texts.append(
+            "In some rows of the tables, the interval leaves out 0, and the verdict is still NOT TOLD APART: the interval "
+            "looks at one comparison alone, while the verdict allows for the number of comparisons (the more there are, "
+            "the sooner one of them differs by chance). Trust the verdict."
+        )
     headers = ["method", "verdict", "difference", "95 % interval", "p, corrected", "smallest difference found"]
     tables = [NamedTable("Verdicts", results.table(["task", *headers], rows, 3), shown=True)]
     if domain_rows:
         title = "Verdicts by domain, corrected for all domains and methods of the task"
         tables.append(NamedTable(title, results.table(["task", "domain", *headers], domain_rows, 4)))
     return [Section(f"Compared with {reference}", texts, pictures, tables)]
+
+
+def only_alone(comparison: Comparison) -> bool:
+    """Whether the interval leaves out 0, but the corrected p gives no verdict."""
+    leaves_out_0 = not comparison.low <= 0 <= comparison.high
+    return comparison.seeds > 1 and comparison.verdict == "NOT TOLD APART" and leaves_out_0
 
 
 def difference_dots(
