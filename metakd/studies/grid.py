@@ -226,8 +226,10 @@ class MethodPlanner:
         """
         planner = self.planner
         out = planner.source.analyses / f"{planner.root.name}.json.gz"
-        options = {"table": weighted, "embeddings": planner.embeddings, "model": teacher}
-        planner.analyses.setdefault(self.name, StudyStep("analysis", out, tuple(steps), planner.options, **options))
+        step = StudyStep(
+            "analysis", out, tuple(steps), planner.options, table=weighted, embeddings=planner.embeddings, model=teacher
+        )
+        planner.analyses.setdefault(self.name, step)
 
     def add_weights(self, steps: list[Path]) -> Path:
         """Add the steps to the weighted training table, which is returned."""

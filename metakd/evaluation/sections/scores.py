@@ -103,9 +103,9 @@ def comparison_section(scores: StudyScores) -> list[Section]:
     compared = [c for found in tables_of for c in (*found.comparisons, *found.domain_comparisons)]
     if any(map(only_alone, compared)):
         texts.append(
-            "In some rows of the tables, the interval leaves out 0, and the verdict is still NOT TOLD APART: the interval "
-            "looks at one comparison alone, while the verdict allows for the number of comparisons (the more there are, "
-            "the sooner one of them differs by chance). Trust the verdict."
+            "In some rows of the tables the interval leaves out 0, and the verdict is still NOT TOLD APART: the "
+            "interval looks at one comparison alone, while the verdict allows for the number of comparisons, since of "
+            "many comparisons one differs by chance sooner. The verdict counts."
         )
     headers = ["method", "verdict", "difference", "95 % interval", "p, corrected", "smallest difference found"]
     tables = [NamedTable("Verdicts", results.table(["task", *headers], rows, 3), shown=True)]
