@@ -97,6 +97,7 @@ def test_report_of_200_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(list((study / "cells").iterdir())) == 216
     html, markdown = make_report(study)
     assert len(html) < 700_000
+    assert sum(path.stat().st_size for path in (study / "cells").iterdir()) < 5_000_000
     page = Page(html)
     assert page.elements["h1"] == page.elements["main"] == 1 and page.elements["figure"] > 20
     assert len(set(page.ids)) == len(page.ids)

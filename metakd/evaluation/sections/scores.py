@@ -43,7 +43,7 @@ def by_domain_section(scores: StudyScores, settings: Sequence[Setting], title: s
         left_out += [f"{setting.task}: {name} is left out, since results are missing" for name in found.left_out]
     if not rows:
         return []
-    dots = "Dots are means over seeds, thin marks single seeds, bars 95 % intervals over seeds and test rows."
+    dots = "Coloured marks are means over seeds, thin marks single seeds, bars 95 % intervals over seeds and test rows."
     if any(len(scores.of(setting).seeds) == 1 for setting in settings):
         dots = "One seed: bars are 95 % intervals over test rows alone, and do not cover the luck of training."
     headers = ["task", "domain", "method", "score, %", "95 % interval", "deviation over seeds"]
@@ -94,6 +94,7 @@ def comparison_section(scores: StudyScores) -> list[Section]:
     texts = [
         f"Points of each method minus {reference}, on the same test rows and seeds, the mean over domains. Bars are "
         f"95 % intervals of the single difference. {ARROW}",
+        f"Verdicts speak of the method in the row: WORSE means that {reference} is better. "
         "BETTER and WORSE hold for all comparisons of a task together: where no method differs from the reference, at "
         "most 5 % of such studies give any such verdict (p is corrected by Holm's method). NOT TOLD APART "
         "does not mean equal: such a study finds the smallest difference of the last column in 80 % of cases, and "
