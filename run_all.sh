@@ -49,7 +49,7 @@ experiments/run_method.sh "${domains[@]}"
 students=("$METHOD_FOLDER"/students/*/config.json)
 cat <<END
 
-Results:  $METHOD_FOLDER/results.json, $METHOD_FOLDER/report.md
+Results:  $METHOD_FOLDER/results.json, $METHOD_FOLDER/report.md, $METHOD_FOLDER/report.html
 Teachers: $RUN/teachers
 Students: $METHOD_FOLDER/students/DOMAIN (plain Hugging Face classifiers)
 Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$(dirname "${students[0]}")')('Not bad at all.', truncation=True))"

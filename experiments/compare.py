@@ -19,7 +19,7 @@ from metakd.studies.cells import cell_path, collect_cell, failed_cell, read_cell
 from metakd.studies.engines import LocalEngine, RayEngine, available_cores, visible_gpus
 from metakd.studies.estimate import plan_blocks
 from metakd.studies.grid import plan_study
-from metakd.studies.plan import PlannedCell, StudyStep
+from metakd.studies.plan import PlannedAnalysis, PlannedCell, StudyStep
 from metakd.studies.scheduler import Engine, Job, run_plan
 from metakd.studies.study import Study
 
@@ -37,12 +37,15 @@ def main(
 ) -> None:
     """Run what is missing of a study, and write one file per result to OUT/cells.
 
+    OUT/analyses tells what a teacher does with its training rows, for the report: of each task the reference's teacher
+    of the first seed. That costs a pass over at most 5000 rows, so it is always done; more teachers look much alike.
+
     A killed study goes on when it is called again: finished cells and steps are not repeated. A cell whose step fails
     is reported with the step's log, does not stop the others, and is tried again by the next call.
 
     Args:
         study: study file (YAML); any field can be overridden, e.g. --study.seeds '[1]'.
-        out: folder of the study: cells/, logs/, runs/ (models), study.json.
+        out: folder of the study: cells/, analyses/, logs/, runs/ (models), study.json.
         workers: steps at a time on each machine, which share its cores.
         engine: "local" runs processes of this machine, "ray" tasks of a Ray cluster (RAY_ADDRESS).
         dry_run: print the commands and nothing else.
@@ -68,22 +71,25 @@ def main(
         log.warning("other code made %d of the finished results; --remake true makes them anew", len(other_code))
     failures: list[str] = []
 
-    def fail(planned: PlannedCell, step: StudyStep, message: str) -> None:
+    def fail(planned: PlannedCell | PlannedAnalysis, step: StudyStep, message: str) -> None:
         step_log = make_job(step).log
-        write_cell(out, failed_cell(planned, step, step_log, message))
-        failures.append(f"{planned.cell.title}: {message} ({step_log})")
+        if isinstance(planned, PlannedCell):
+            write_cell(out, failed_cell(planned, step, step_log, message))
+        failures.append(f"{planned.title}: {message} ({step_log})")
 
-    def finish(planned: PlannedCell) -> None:
+    def finish(planned: PlannedCell | PlannedAnalysis) -> None:
+        if isinstance(planned, PlannedAnalysis):
+            return
         steps = [plan.steps[path] for path in planned.steps]
         try:
             write_cell(out, collect_cell(planned, steps))
-            log.info("finished: %s", planned.cell.title)
+            log.info("finished: %s", planned.title)
         except InputError as error:
             fail(planned, steps[-1], str(error))
 
     run_plan(unfinished, make_job, make_engine(engine, workers), finish, fail)
     if failures:
-        print(f"\n{len(failures)} cells failed:", *failures, sep="\n  ", file=sys.stderr)
+        print(f"\n{len(failures)} results failed:", *failures, sep="\n  ", file=sys.stderr)
         sys.exit(1)
 
 
@@ -99,7 +105,7 @@ def job_of(step: StudyStep, out: Path, threads: int, remake: bool) -> Job:
         out: folder of the study.
         threads: of a step that trains.
     """
-    place = step.out.relative_to(out / "runs")
+    place = Path(*step.out.relative_to(out).parts[1:])
     log_file = out / "logs" / f"{folder_name('-'.join([step.kind, *place.parts]))}.log"
     # Scores and speed are measured on one thread, so that the speeds of all models compare.
     one_thread = step.kind in ("evaluation", "control")
@@ -134,6 +140,10 @@ def command(step: StudyStep, remake: bool) -> list[str]:
         case "evaluation":
             arguments = [f"--model={step.model}", f"--table={step.table}", domain, "--rows=true"]
             return [*script("experiments/evaluate.py"), *arguments, *out, *anew]
+        case "analysis":
+            arguments = [*step.task, f"--task.train={step.table}", f"--teacher={step.model}"]
+            embeddings = [f"--embeddings={step.embeddings}"]
+            return [*script("experiments/analyse_teacher.py"), *arguments, *embeddings, *out, *anew]
 
 
 def script(path: str) -> list[str]:

@@ -26,6 +26,11 @@ from metakd.evaluation.study_results import CellFile, StudyResults
 from metakd.evaluation.study_scores import StudyScores
 
 MOST_NOTES = 20
+CONTROLS = {
+    "majority": "the most frequent class of the training rows",
+    "tfidf": "a logistic regression on word counts (TF-IDF)",
+    "embeddings": "a logistic regression on embeddings of the pretrained encoder, which is not trained",
+}
 # Comparisons are about the other method; the sentence is about the reference.
 PHRASES = {"WORSE": "is better than", "BETTER": "is worse than", "NOT TOLD APART": "is not told apart from"}
 
@@ -117,6 +122,10 @@ def about(results: StudyResults) -> list[str]:
         f"({', '.join(tasks)}), {len(domains)} domains with {sum(domains.values())} test rows together, "
         f"{seed_text(seeds)}. Differences are points of the mean over domains."
     )
+    names = {cell["cell"]["method"] for cell in results.cells if cell["cell"]["kind"] == "control"}
+    if names:
+        listed_controls = "; ".join(f"{name}, {words}" for name, words in CONTROLS.items() if name in names)
+        text += f" Controls, which a method must beat to be worth its cost: {listed_controls}."
     failed = f"{len(results.failed)} results are missing because a step failed; see below."
     return [text, failed] if results.failed else [text]
 

@@ -1,4 +1,4 @@
-"""Load plain Hugging Face classifiers, and check that labels, tokenizer and length fit them."""
+"""Load plain Hugging Face encoders and classifiers, and check that labels, tokenizer and length fit them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
@@ -54,6 +55,15 @@ def load_classifier(name: str, labels: Labels) -> PreTrainedModel:
         return AutoModelForSequenceClassification.from_pretrained(
             name, config=config, dtype=torch.float32, trust_remote_code=False
         )
+    except (OSError, ValueError) as error:
+        raise InputError(f"no model could be loaded from {name!r}: {error}") from None
+
+
+def load_encoder(name: str) -> PreTrainedModel:
+    """A pretrained encoder without a head, with the weights as they were saved."""
+    load_config(name)
+    try:
+        return AutoModel.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"no model could be loaded from {name!r}: {error}") from None
 

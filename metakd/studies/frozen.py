@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModel
 
 from metakd.config import Task
 from metakd.cpu.tuning import tune
@@ -15,7 +14,7 @@ from metakd.data.encoding import EncodedRows, encode, load_tokenizer
 from metakd.data.formats import Row
 from metakd.data.row_store import RowStore
 from metakd.data.tables import UNLABELLED
-from metakd.models.classifier import check_tokenizer_fits, load_config
+from metakd.models.classifier import check_tokenizer_fits, load_encoder
 from metakd.models.pooling import embed
 from metakd.training.inference import infer_batches
 from metakd.training.runtime import start
@@ -29,10 +28,9 @@ class EmbeddingInputs:
     """
 
     def __init__(self, task: Task, embeddings: Path) -> None:
-        load_config(task.teacher)
         self.embeddings, self.max_length = embeddings, task.max_length
         self.accelerator, self.tokenizer = start("fp32", task.training.cpu_tuning), load_tokenizer(task.teacher)
-        self.encoder = AutoModel.from_pretrained(task.teacher, trust_remote_code=False).to(self.accelerator.device)
+        self.encoder = load_encoder(task.teacher).to(self.accelerator.device)
         check_tokenizer_fits(self.encoder, self.tokenizer, task.max_length, task.teacher)
         self.threads, self.device = torch.get_num_threads(), self.accelerator.device.type
         self.parameters = sum(parameter.numel() for parameter in self.encoder.parameters())

@@ -17,22 +17,23 @@ from metakd.manifests import content_hash, to_jsonable
 from metakd.methods.method import Method
 from metakd.paths import folder_name, settings_key
 from metakd.studies.changes import read_settings
-from metakd.studies.plan import Plan, PlannedCell, StepKind, StudyStep
+from metakd.studies.plan import Plan, PlannedAnalysis, PlannedCell, StepKind, StudyStep
 from metakd.studies.study import Cell, CellKind, Study, student_text
 from metakd.training.plan import DomainSelection, RunFolder, hidden_from_teacher, plan_distillation, plan_teacher
 
 
 def plan_study(study: Study, folder: Path) -> Plan:
-    """All cells of a study and their steps, which write to FOLDER/runs.
+    """All cells of a study and their steps, which write to FOLDER/runs, and analyses, which write to FOLDER/analyses.
 
     Raises:
         InputError: a file is missing, or a method does not fit a task or a student.
     """
-    source = Source(study, folder / "runs")
+    source = Source(study, folder)
     shared = [name for name, method in study.methods.items() if method.student is None]
     students: list[Student | None] = [*study.students] if study.students else [None]
     starts = [(student, shared) for student in students]
     starts += [(method.student, [name]) for name, method in study.methods.items() if method.student is not None]
+    starts.sort(key=lambda start: study.reference not in start[1])  # a task's analysis is of the first teacher
     for file in study.tasks:
         for seed in study.seeds:
             for student, methods in starts:
@@ -49,8 +50,9 @@ class Source:
         names_of: label and domain names of a table.
     """
 
-    def __init__(self, study: Study, runs: Path) -> None:
-        self.study, self.runs, self.plan = study, runs, Plan()
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study, self.runs, self.plan = study, folder / "runs", Plan()
+        self.analyses = folder / "analyses"
         self.methods = {
             name: read_settings("method", Method, variant.file, variant.change)
             for name, variant in study.methods.items()
@@ -79,6 +81,7 @@ class TaskPlanner:
         self.of_all_seeds = source.runs / folder_name(self.name)
         self.root = source.runs / folder_name(f"{self.name}-seed{seed}")
         self.embeddings = self.of_all_seeds / "embeddings"
+        self.analyses: dict[str, StudyStep] = {}  # of a teacher, by method; one of them is made
 
     def add_cells(self, methods: Sequence[str]) -> None:
         """Add the cells of these methods, and of the controls."""
@@ -92,10 +95,22 @@ class TaskPlanner:
                     MethodPlanner(self, name, method, options, domain, fraction).add_cells()
             except InputError as error:
                 raise InputError(f"study.methods: {name} on task {self.name}: {error}") from None
+        if self.analyses and self.seed == self.study.seeds[0] and self.task.problem == "single_label":
+            self.add_analysis()
         for control in self.study.controls:
             for domain, fraction in points:
                 if control != "teacher":  # comes with its method
                     self.add_control(control, domain, fraction)
+
+    def add_analysis(self) -> None:
+        """Add the analysis of one teacher: the reference's, or the first that there is."""
+        name = self.study.reference if self.study.reference in self.analyses else next(iter(self.analyses))
+        step = self.analyses[name]
+        if step.out not in self.plan.steps:  # it comes again with every student
+            assert step.model is not None
+            title = f"{self.name} seed {self.seed} analysis of the teacher of {name}"
+            self.plan.steps[step.out] = step
+            self.plan.analyses.append(PlannedAnalysis(title, (*step.needs, step.out), step.model))
 
     def add_control(self, control: str, domain: str, fraction: float) -> None:
         """Add the cell of a majority class or a logistic regression."""
@@ -204,6 +219,22 @@ class MethodPlanner:
             self.student_key(student, teachers), cell, self.settings, tuple(steps), steps[-1], teacher_evaluation,
             student, teacher,
         ))  # fmt: skip
+        if weighted is not None and teacher is not None and teacher == trained[0][0]:  # not one model of several
+            self.offer_analysis(weighted, teacher, steps[: steps.index(teacher) + 1])
+
+    def offer_analysis(self, weighted: Path, teacher: Path, steps: list[Path]) -> None:
+        """Name an analysis of the method's first teacher.
+
+        Args:
+            weighted: the training table with prototype weights.
+            steps: up to the teacher.
+        """
+        planner = self.planner
+        out = planner.source.analyses / f"{planner.root.name}.json.gz"
+        step = StudyStep(
+            "analysis", out, tuple(steps), planner.options, table=weighted, embeddings=planner.embeddings, model=teacher
+        )
+        planner.analyses.setdefault(self.name, step)
 
     def add_weights(self, steps: list[Path]) -> Path:
         """Add the steps to the weighted training table, which is returned."""

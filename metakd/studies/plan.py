@@ -10,7 +10,7 @@ from typing import Any, Literal
 from metakd.studies.study import Cell
 from metakd.training.plan import DomainSelection
 
-StepKind = Literal["check", "embeddings", "weights", "teacher", "student", "control", "evaluation"]
+StepKind = Literal["check", "embeddings", "weights", "teacher", "student", "control", "evaluation", "analysis"]
 ALL_ROWS = DomainSelection()
 
 
@@ -25,10 +25,11 @@ class StudyStep:
         task, method: options that give a script the task and the method.
         name: of the method or control.
         selection: rows and labels that may be used.
-        table: the training table of a teacher or student; the test table of an evaluation.
+        table: the training table of a teacher or student; the test table of an evaluation; of an analysis, the weighted
+            training table.
         embeddings: of the training table.
         teachers: that the student learns from.
-        model: to evaluate.
+        model: to evaluate or to analyse.
     """
 
     kind: StepKind
@@ -67,17 +68,45 @@ class PlannedCell:
     student: Path | None = None
     teacher: Path | None = None
 
+    @property
+    def title(self) -> str:
+        return self.cell.title
+
+
+@dataclass(frozen=True)
+class PlannedAnalysis:
+    """What a teacher does with its training rows; the report shows it, and no score depends on it.
+
+    Args:
+        title: in words.
+        steps: outputs of all its steps, in order; the last one is the analysis.
+        teacher: model folder.
+    """
+
+    title: str
+    steps: tuple[Path, ...]
+    teacher: Path
+
 
 @dataclass
 class Plan:
-    """Planned cells by cell, and their steps by output."""
+    """Planned cells by cell, their steps by output, and analyses of teachers."""
 
     cells: dict[Cell, PlannedCell] = field(default_factory=dict)
     steps: dict[Path, StudyStep] = field(default_factory=dict)
+    analyses: list[PlannedAnalysis] = field(default_factory=list)
 
     def unfinished(self, finished: Callable[[PlannedCell], bool]) -> Plan:
-        """The cells that are not finished, each key once, and the steps that they need."""
+        """The cells that are not finished, each key once, open analyses, and the steps that these need.
+
+        An analysis is open where its teacher is in use anew, or is there and was never analysed. No teacher is trained
+        for an analysis alone: a finished study may have lost its models.
+        """
         first_of_key = {planned.key: planned for planned in reversed(self.cells.values())}
         cells = {cell: p for cell, p in self.cells.items() if first_of_key[p.key] is p and not finished(p)}
         needed = dict.fromkeys(out for planned in cells.values() for out in planned.steps)
-        return Plan(cells, {out: self.steps[out] for out in needed})
+        analyses = [
+            a for a in self.analyses if a.teacher in needed or (a.teacher.is_dir() and not a.steps[-1].is_file())
+        ]
+        needed |= dict.fromkeys(out for analysis in analyses for out in analysis.steps)
+        return Plan(cells, {out: self.steps[out] for out in needed}, analyses)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from metakd.studies.plan import Plan, PlannedCell, StudyStep
+from metakd.studies.plan import Plan, PlannedAnalysis, PlannedCell, StudyStep
 
 log = logging.getLogger(__name__)
 
@@ -65,22 +65,22 @@ def run_plan(
     plan: Plan,
     job_of: Callable[[StudyStep], Job],
     engine: Engine,
-    finish: Callable[[PlannedCell], None],
-    fail: Callable[[PlannedCell, StudyStep, str], None],
+    finish: Callable[[PlannedCell | PlannedAnalysis], None],
+    fail: Callable[[PlannedCell | PlannedAnalysis, StudyStep, str], None],
 ) -> None:
-    """Run the steps of all cells. A step that fails fails the cells that need it; the others go on.
+    """Run the steps of all cells and analyses. A step that fails fails those that need it; the others go on.
 
     Args:
-        finish: called with each cell whose steps are all done.
-        fail: called with each cell that has lost a step, that step, and the last line that it printed.
+        finish: called with each cell and analysis whose steps are all done.
+        fail: called with each cell and analysis that has lost a step, that step, and the last line that it printed.
     """
-    open_cells = list(plan.cells.values())
+    results: list[PlannedCell | PlannedAnalysis] = [*plan.cells.values(), *plan.analyses]
     done: set[Path] = set()
     failed: dict[Path, str] = {}
     running: dict[Future[Outcome], tuple[StudyStep, Job]] = {}
     try:
-        while open_cells:
-            for step in ready_steps(plan, open_cells, done, {step.out for step, _ in running.values()}):
+        while results:
+            for step in ready_steps(plan, results, done, {step.out for step, _ in running.values()}):
                 if len(running) < engine.slots:
                     job = job_of(step)
                     running[engine.submit(job)] = step, job
@@ -95,7 +95,7 @@ def run_plan(
                     end = f"FAILED: {outcome.message} ({job.log})"
                 log.info("[%d of %d] %s: %s", len(done) + len(failed), len(plan.steps), job.name, end)
             still_open = []
-            for planned in open_cells:
+            for planned in results:
                 lost = next((out for out in planned.steps if out in failed), None)
                 if lost is not None:
                     fail(planned, plan.steps[lost], failed[lost])
@@ -103,12 +103,14 @@ def run_plan(
                     finish(planned)
                 else:
                     still_open.append(planned)
-            open_cells = still_open
+            results = still_open
     finally:
         engine.close()
 
 
-def ready_steps(plan: Plan, cells: list[PlannedCell], done: set[Path], running: set[Path]) -> list[StudyStep]:
-    """The steps of these cells that can start now, in the order of the plan."""
-    wanted = dict.fromkeys(out for planned in cells for out in planned.steps if out not in done | running)
+def ready_steps(
+    plan: Plan, results: list[PlannedCell | PlannedAnalysis], done: set[Path], running: set[Path]
+) -> list[StudyStep]:
+    """The steps of these results that can start now, in the order of the plan."""
+    wanted = dict.fromkeys(out for planned in results for out in planned.steps if out not in done | running)
     return [plan.steps[out] for out in wanted if done.issuperset(plan.steps[out].needs)]

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +15,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from metakd.data.tables import read_rows, write_rows
+from metakd.evaluation.sections.teachers import read_analyses
 from metakd.manifests import read_json
 from metakd.studies.cells import read_cells
 from metakd.studies.engines import available_cores
+from metakd.studies.grid import plan_study
 from metakd.studies.study import Study
 from tests.conftest import (
     CUT_FROM_PRETRAINED,
@@ -74,7 +77,7 @@ def test_a_study_survives_a_kill_and_a_failure(tmp_path: Path, study_file: Path,
     assert done.returncode == 1, done.stderr
     assert (teacher / "manifest.json").stat().st_mtime_ns == trained
     failure = "loss 'no such loss' does not fit feature 'logits'"
-    assert "1 cells failed:" in done.stderr and "tiny books seed 1 broken" in done.stderr and failure in done.stderr
+    assert "1 results failed:" in done.stderr and "tiny books seed 1 broken" in done.stderr and failure in done.stderr
     cells = read_by_method(out)
     assert set(cells) == {(kind, name) for kind in ("method", "teacher") for name in METHODS} | {("control", "tfidf")}
     failed = cells["method", "broken"]["failed"]
@@ -151,6 +154,43 @@ def test_epochs_are_chosen_by_the_score_that_the_task_names(tmp_path: Path, tabl
     assert score == pytest.approx(scores["macro_f1"]) != pytest.approx(scores["accuracy"])
 
 
+def test_a_study_with_embeddings_and_prototype_weights(tmp_path: Path, tables: Tables, pretrained: Path) -> None:
+    task = write_yaml(tmp_path / "tiny.yaml", make_task(tables, pretrained, CUT_FROM_PRETRAINED))
+    study = {
+        "tasks": [str(task)], "reference": "metakd", "domains": ["books"], "controls": ["embeddings"], "seeds": [1],
+        "methods": {
+            "tinybert": {"file": str(write_yaml(tmp_path / "tinybert.yaml", read_method("tinybert", 24)))},
+            "metakd": {"file": str(write_yaml(tmp_path / "metakd.yaml", read_method("metakd", 24)))},
+        },
+        "overrides": {"task.epochs_scale": 0.5},
+    }  # fmt: skip
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    out, compare = tmp_path / "out", script("experiments/compare.py").main
+    compare(study=read_yaml(tmp_path / "study.yaml", Study), out=out)
+    cells = read_by_method(out)
+    assert set(cells) == {("method", "tinybert"), ("method", "metakd"), ("control", "embeddings")}
+    assert [cell["failed"] for cell in cells.values()] == [None] * 3
+    assert {"embeddings", "weights", "teacher", "student"} <= set(cells["method", "metakd"]["seconds"])
+    for method in ("tinybert", "metakd"):
+        assert len(cells["method", method]["teacher_history"]["epochs"]) == 12  # half of 24
+    (teacher,) = (out / "runs/tiny-seed1/teachers").glob("meta-*")
+    (weighted,) = (out / "runs/tiny-seed1/weights").glob("*.tsv")
+    (analysis,) = read_analyses(out)
+    assert (analysis.facts["teacher"], analysis.facts["table"]) == (str(teacher), str(weighted))
+    script("experiments/study_report.py").main(study_folder=out, out=out / "report")
+    report = (out / "report/report.md").read_text("utf-8")
+    for title in ("Prototype weights", "Expertise weight and the teacher's error", "Domain features before and after"):
+        assert f"## {title}" in report
+    analysis_file = next((out / "analyses").glob("*.json.gz"))
+    plan, finished = plan_study(read_yaml(tmp_path / "study.yaml", Study), out), lambda planned: True
+    assert not plan.unfinished(finished).steps
+    analysis_file.unlink()
+    steps = plan.unfinished(finished).steps
+    assert [step.kind for step in steps.values()] == ["check", "embeddings", "weights", "teacher", "analysis"]
+    shutil.rmtree(teacher)  # of a finished study only the results are left
+    assert not plan.unfinished(finished).steps
+
+
 @pytest.mark.ray
 def test_a_cluster_that_loses_a_machine_gives_the_same_results(
     tmp_path: Path, study_file: Path, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +198,7 @@ def test_a_cluster_that_loses_a_machine_gives_the_same_results(
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's default of 15 starves steps on a busy machine
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     study = read_yaml(study_file, Study, "--file.domains=[books, films]", "--file.controls=[majority]")

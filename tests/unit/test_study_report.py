@@ -18,8 +18,9 @@ from metakd.evaluation.expectations import read_expectations
 from metakd.evaluation.figures import draw, look
 from metakd.evaluation.pictures import Curves, Dots, Histogram, Matrix, Picture, Points, Series
 from metakd.evaluation.sections.predictions import reliability, suspicious_rows
-from metakd.evaluation.sections.scores import changed_values
+from metakd.evaluation.sections.scores import changed_values, only_alone
 from metakd.evaluation.sections.training import mean_of
+from metakd.evaluation.statistics import Comparison, Verdict
 from metakd.evaluation.study_report import study_report
 from metakd.evaluation.study_results import StudyResults
 from metakd.evaluation.text import shorten
@@ -97,6 +98,7 @@ def test_report_of_200_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert len(list((study / "cells").iterdir())) == 216
     html, markdown = make_report(study)
     assert len(html) < 700_000
+    assert sum(path.stat().st_size for path in (study / "cells").iterdir()) < 5_000_000
     page = Page(html)
     assert page.elements["h1"] == page.elements["main"] == 1 and page.elements["figure"] > 20
     assert len(set(page.ids)) == len(page.ids)
@@ -400,3 +402,19 @@ def test_values_of_a_picture_in_words() -> None:
 
 def test_64_names_look_different() -> None:
     assert len({look(number) for number in range(64)}) == 64
+
+
+@pytest.mark.parametrize(
+    ("verdict", "low", "seeds", "expected"),
+    [
+        ("NOT TOLD APART", 0.001, 3, True),
+        ("NOT TOLD APART", -0.001, 3, False),
+        ("BETTER", 0.001, 3, False),
+        ("NOT TOLD APART", 0.001, 1, False),
+    ],
+)
+def test_an_interval_that_leaves_out_0_without_a_verdict_is_explained(
+    verdict: Verdict, low: float, seeds: int, expected: bool
+) -> None:
+    comparison = Comparison("m", "d", 0.01, low, 0.02, 0.03, 0.09, verdict, 0.02, seeds, 100)
+    assert only_alone(comparison) == expected

@@ -115,7 +115,10 @@ def confusion_section(results: StudyResults) -> list[Section]:
     if not rows:
         return []
     headers = ["task", "method", "class", "most often taken for", "predictions", "recall, %", "precision, %"]
-    texts = ["A row of a picture is a class, a column the prediction. The darker, the larger the share of the class."]
+    texts = [
+        "A row of a picture is a class, a column the prediction. A number counts test rows, each once per seed. The "
+        "darker, the larger the share of the class."
+    ]
     table = NamedTable("Recall and precision of each class", results.table(headers, rows, 4))
     return [Section("Confusion of classes", texts, pictures, [table])]
 

@@ -43,7 +43,7 @@ def by_domain_section(scores: StudyScores, settings: Sequence[Setting], title: s
         left_out += [f"{setting.task}: {name} is left out, since results are missing" for name in found.left_out]
     if not rows:
         return []
-    dots = "Dots are means over seeds, thin marks single seeds, bars 95 % intervals over seeds and test rows."
+    dots = "Coloured marks are means over seeds, thin marks single seeds, bars 95 % intervals over seeds and test rows."
     if any(len(scores.of(setting).seeds) == 1 for setting in settings):
         dots = "One seed: bars are 95 % intervals over test rows alone, and do not cover the luck of training."
     headers = ["task", "domain", "method", "score, %", "95 % interval", "deviation over seeds"]
@@ -94,17 +94,32 @@ def comparison_section(scores: StudyScores) -> list[Section]:
     texts = [
         f"Points of each method minus {reference}, on the same test rows and seeds, the mean over domains. Bars are "
         f"95 % intervals of the single difference. {ARROW}",
+        f"Verdicts speak of the method in the row: WORSE means that {reference} is better. "
         "BETTER and WORSE hold for all comparisons of a task together: where no method differs from the reference, at "
         "most 5 % of such studies give any such verdict (p is corrected by Holm's method). NOT TOLD APART "
         "does not mean equal: such a study finds the smallest difference of the last column in 80 % of cases, and "
         "smaller ones less often.",
     ]
+    tables_of = [scores.of(setting) for setting in results.main_settings]
+    compared = [c for found in tables_of for c in (*found.comparisons, *found.domain_comparisons)]
+    if any(map(only_alone, compared)):
+        texts.append(
+            "In some rows of the tables the interval leaves out 0, and the verdict is still NOT TOLD APART: the "
+            "interval looks at one comparison alone, while the verdict allows for the number of comparisons, since of "
+            "many comparisons one differs by chance sooner. The verdict counts."
+        )
     headers = ["method", "verdict", "difference", "95 % interval", "p, corrected", "smallest difference found"]
     tables = [NamedTable("Verdicts", results.table(["task", *headers], rows, 3), shown=True)]
     if domain_rows:
         title = "Verdicts by domain, corrected for all domains and methods of the task"
         tables.append(NamedTable(title, results.table(["task", "domain", *headers], domain_rows, 4)))
     return [Section(f"Compared with {reference}", texts, pictures, tables)]
+
+
+def only_alone(comparison: Comparison) -> bool:
+    """Whether the interval leaves out 0, but the corrected p gives no verdict."""
+    leaves_out_0 = not comparison.low <= 0 <= comparison.high
+    return comparison.seeds > 1 and comparison.verdict == "NOT TOLD APART" and leaves_out_0
 
 
 def difference_dots(

@@ -46,6 +46,7 @@ def curves_section(histories: Sequence[tuple[str, str, dict[str, History]]], bas
     if not pictures:
         return []
     texts = [
+        "A title names the stage of training and the term of its loss. "
         "The loss of a term is its mean over rows, as the method weighs rows, before the term's scale: compare the "
         "shape of lines, and heights only where terms and row weights are the same. Epochs are chosen by the dev score."
     ]
