@@ -173,7 +173,7 @@ def test_a_study_with_embeddings_and_prototype_weights(tmp_path: Path, tables: T
     assert {"embeddings", "weights", "teacher", "student"} <= set(cells["method", "metakd"]["seconds"])
     for method in ("tinybert", "metakd"):
         assert len(cells["method", method]["teacher_history"]["epochs"]) == 12  # half of 24
-    (teacher,) = (out / "runs/tiny-seed1/teachers").glob("meta-*")
+    (teacher,) = (out / "runs/tiny-seed1/teachers").glob("meta-????????")
     (weighted,) = (out / "runs/tiny-seed1/weights").glob("*.tsv")
     (analysis,) = read_analyses(out)
     assert (analysis.facts["teacher"], analysis.facts["table"]) == (str(teacher), str(weighted))
