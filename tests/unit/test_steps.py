@@ -110,7 +110,7 @@ def test_the_manifest_says_what_the_output_was_made_from(tmp_path: Path) -> None
     with Step(out, settings, {"train": table}, {"seed": 1}).workspace():
         pass
     manifest = json.loads((out / "manifest.json").read_text())
-    student = {"layers": [2], "choose": "uniform", "of": "teacher"}
+    student = {"layers": [2], "choose": "spread", "of": "teacher"}
     assert manifest["settings"] == {"layers": [1, 3], "task": student, "place": "a/b"}
     # The digest of "abc" from FIPS 180-2, appendix B.1.
     assert manifest["inputs"] == {"train": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}

@@ -204,9 +204,11 @@ def test_the_estimate_is_the_mean_of_finished_cells(tmp_path: Path, make_study: 
     kinds = ("check", "embeddings", "weights", "teacher", "student", "evaluation")
     cells = [{"seconds": dict.fromkeys(kinds, seconds)} for seconds in (30.0, 90.0)]
     _, table, estimate = plan_blocks(plan, plan.unfinished(lambda planned: False), cells, 2)
-    # One each of the first four, two students, and evaluations of these and twice of the teacher: 10 minutes of work.
-    assert table.rows[4:] == [["evaluation", "4", "60.0", "4.0"], ["student", "2", "60.0", "2.0"]]
-    assert "About 5.0 minutes with 2 steps at a time, by the mean of 2 finished cells." in estimate
+    # One each of the first four, two students, evaluations of these and twice of the teacher, one analysis: 11 minutes.
+    assert table.rows[4:] == [
+        ["evaluation", "4", "60.0", "4.0"], ["student", "2", "60.0", "2.0"], ["analysis", "1", "60.0", "1.0"],
+    ]  # fmt: skip
+    assert "About 5.5 minutes with 2 steps at a time, by the mean of 2 finished cells." in estimate
     assert "no estimate" in str(plan_blocks(plan, plan, [], 1)[-1])
     assert "At least 2.0 minutes" in str(plan_blocks(plan, plan, [{"seconds": {"student": 60.0}}], 1)[-1])
 
