@@ -197,7 +197,7 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
     report = study_report("x", results_of(study), [], "")
     sections = {section.title: section for section in report.sections}
     assert sections["Students and teachers by domain"].lines == [
-        "reviews: tinybert is left out, since results are missing"
+        "reviews: left out, since results are missing: tinybert"
     ]
     assert "tinybert" not in report.verdict and "1 results are missing" in report.about[1]
     assert sections["What failed"].tables[0].table.rows == [

@@ -40,7 +40,8 @@ def by_domain_section(scores: StudyScores, settings: Sequence[Setting], title: s
             pictures.append(score_dots(title_of_picture, basis(found, place), by_name, found.label, limits))
         for place, by_name in found.scores.items():
             rows += [[setting.task, place, name, *score_cells(score)] for name, score in by_name.items()]
-        left_out += [f"{setting.task}: {name} is left out, since results are missing" for name in found.left_out]
+        if found.left_out:
+            left_out.append(f"{setting.task}: left out, since results are missing: {', '.join(found.left_out)}")
     if not rows:
         return []
     dots = "Coloured marks are means over seeds, thin marks single seeds, bars 95 % intervals over seeds and test rows."
@@ -147,7 +148,7 @@ def comparison_cells(comparison: Comparison) -> list[str]:
 
 
 def smallest_text(difference: float | None) -> str:
-    if difference is None:
+    if difference is None or difference > 1:  # no difference of fractions is that large
         return "needs more seeds"
     return f"{100 * difference:.1f}" if difference else "equal in all rows"  # nothing varies, so nothing is known
 
