@@ -98,7 +98,7 @@ def clause(reference: str, comparisons: Sequence[Comparison]) -> str:
         return f"{reference} has nothing to be compared with"
     if any(comparison.seeds == 1 for comparison in comparisons):
         differences = listed([f"{points(-c.difference)} from {c.method}" for c in comparisons])
-        return f"one seed gives no verdict; {reference} differs by {differences}"
+        return f"One seed gives no verdict; {reference} differs by {differences}"
     parts = []
     for word, phrase in PHRASES.items():
         names = [f"{c.method} ({points(-c.difference)})" for c in comparisons if c.verdict == word]

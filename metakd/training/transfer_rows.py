@@ -60,7 +60,7 @@ class TransferRows:
                 f"stage {stage.name}: {self.plan.inputs['train']} has no {' or '.join(stage.rows)} rows"
                 f"{f' of domain {domain}' if domain else ''}; the method file can name other rows, e.g. [unlabelled]"
             )
-        if "label" in stage.features and not self.rows.labelled[numbers].any():
+        if stage.features == {"label"} and not self.rows.labelled[numbers].any():
             raise InputError(f"stage {stage.name} learns from labels, but none of its rows has one")
         return numbers
 

@@ -115,7 +115,7 @@ def check_cell(cell: dict[str, Any], tables: Tables, student: Path, teacher: Pat
     assert cell["history"]["prediction"]["losses"] == pytest.approx(history["losses"], rel=1e-4)
     assert cell["teacher_history"]["steps"] == len(read_json(teacher / "history.json")["losses"])
     assert cell["settings"]["method"]["teacher"]["kind"] == "mix"
-    assert cell["starts_from"] == "layers 2, 4 of the pretrained encoder"
+    assert cell["starts_from"] == "layers 1, 4 of the pretrained encoder"
 
 
 def probabilities(folder: Path, texts: list[str]) -> np.ndarray:

@@ -91,7 +91,7 @@ def test_a_teacher_that_the_method_does_not_describe_is_noted(
     assert notes("own", metakd, teacher=str(meta_teacher)) == []
     (note,) = notes("mix_student", metakd, teacher=str(mix))
     assert note.startswith(f"{mix} is not the teacher that the method describes: teacher.kind is mix, not meta; ")
-    assert "teacher.domain_loss_weight is 0.0, not 0.5" in note
+    assert "teacher.domain_loss_weight is 0.0, not 0.1" in note
     assert "prototypes.variant is None, not paper" in note and "epochs" not in note
     (note,) = notes("longer", read_method("metakd", teacher_epochs=11), teacher=str(meta_teacher))
     assert note.endswith("describes: teacher.epochs is 12, not 11")

@@ -156,7 +156,7 @@ def test_scores_and_differences_by_hand(tmp_path: Path) -> None:
 
 def test_one_seed_gives_no_verdict(tmp_path: Path) -> None:
     report = study_report("x", results_of(write_study(tmp_path, seeds=(7,))), [], "")
-    assert report.verdict.startswith("one seed gives no verdict; metakd differs by +0.5 from tinybert, +6.0 from ")
+    assert report.verdict.startswith("One seed gives no verdict; metakd differs by +0.5 from tinybert, +6.0 from ")
     assert {row[1] for row in report.sections[0].tables[0].table.rows} == {"NOT TOLD APART"}
     assert "do not cover the luck of training" in report.sections[1].texts[0]
 
