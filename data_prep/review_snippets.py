@@ -55,8 +55,8 @@ def main(
         remake: make it anew if other code made it.
     """
     limits = {"train": most_train, "dev": most_dev, "test": most_test}
-    settings = {"sha256": SDIST_SHA256, "threshold": threshold, "limits": limits, "seed": seed}
-    step = Step(out, {**settings, "shares": SHARES}, {}, remake=remake)
+    settings = {"sha256": SDIST_SHA256, "threshold": threshold, "limits": limits, "seed": seed, "shares": SHARES}
+    step = Step(out, settings, {}, remake=remake)
     if step.finished():
         return
     sdist = download(PACKAGE, SDIST_SHA256, downloads, "sdist")

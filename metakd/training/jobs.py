@@ -182,7 +182,7 @@ class DistillationJob(TrainingJob):
         self.student, self.terms, self.labels = objective.student, objective.terms, labels
         self.projections = objective.projections
         self.row_weights, self.select_by = row_weights, select_by
-        self.keeps_best, self.dropout = stage.select == "dev" and dev is not None, stage.dropout
+        self.keeps_best, self.dropout = stage.select == "dev", stage.dropout
         self.set_weights(row_weights)
 
     def set_weights(self, weights: np.ndarray) -> None:

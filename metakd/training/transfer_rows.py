@@ -45,7 +45,7 @@ class TransferRows:
         """Numbers of the rows that a stage shows.
 
         Raises:
-            InputError: there are none, or labels are to be learnt and no row has one.
+            InputError: there are none, or the stage learns from labels alone and no row has one.
         """
         kinds = {
             "labelled": self.of_domain & self.rows.labelled,
