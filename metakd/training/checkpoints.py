@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from metakd.errors import name_list
+from metakd.training.progress import Progress
+
+log = logging.getLogger(__name__)
 
 
 def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None, progress: dict[str, Any]) -> None:
@@ -26,14 +32,25 @@ def save(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None,
     write(path, tensors, {"progress": json.dumps(progress)})
 
 
-def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Load what `save` wrote and return its progress; None where there is no file."""
+def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Load what `save` wrote and return its progress; that of a fresh start where there is no file, or a damaged one.
+
+    Nothing is loaded unless all of the file, and the weights of the best epoch beside it, can be read.
+    """
     if not path.is_file():
-        return None
-    with safe_open(path, "pt") as file:
-        progress = json.loads(file.metadata()["progress"])
-    tensors = load_file(path)
-    load_tensors(module, {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")})
+        return Progress()
+    try:
+        with safe_open(path, "pt") as file:
+            progress = Progress(**json.loads(file.metadata()["progress"]))
+        tensors = load_file(path)
+        weights = {k.removeprefix("module."): v for k, v in tensors.items() if k.startswith("module.")}
+        require_same_shapes(module, weights)
+        if progress.best is not None:
+            require_same_shapes(module, load_file(progress.best_file(path.parent)))
+    except (SafetensorError, FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        log.warning("the checkpoint %s cannot be used (%s); training starts afresh", path, error)
+        return Progress()
+    load_tensors(module, weights)
     parameters = dict(module.named_parameters())
     for key, value in tensors.items():
         if key.startswith("optimizer."):
@@ -51,11 +68,18 @@ def distinct_tensors(module: nn.Module) -> dict[str, Tensor]:
     return tensors | {name: tensor for name, tensor in module.state_dict().items() if name not in parameters}
 
 
+def require_same_shapes(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError unless these are the names and shapes of `distinct_tensors`."""
+    wanted = {(name, tensor.shape) for name, tensor in distinct_tensors(module).items()}
+    different = wanted ^ {(name, tensor.shape) for name, tensor in tensors.items()}
+    if different:
+        raise ValueError(f"the weights belong to another model: {name_list({name for name, _ in different})}")
+
+
 def load_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Set the tensors of `distinct_tensors`."""
+    require_same_shapes(module, tensors)
     targets = distinct_tensors(module)
-    if targets.keys() != tensors.keys():
-        raise ValueError(f"the weights belong to another model: {sorted(targets.keys() ^ tensors.keys())[:5]}")
     with torch.no_grad():
         for name, tensor in tensors.items():
             targets[name].copy_(tensor)
