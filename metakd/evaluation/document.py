@@ -11,8 +11,9 @@ from tabulate import tabulate
 
 from metakd.evaluation.text import printable
 
-ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {sign: f"&#{ord(sign)};" for sign in "|[]\\"})
-ADDRESS = re.compile(r"(?i)(?<=www)\.|:(?=//)")  # GitHub makes links of these without brackets
+ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "\\": "&#92;"})
+# What makes a link or an image: a bracket before its target, and addresses, of which GitHub makes links by themselves.
+LINK = re.compile(r"(?i)\](?=[(\[:])|(?<=www)\.|:(?=//)")
 
 
 class Table(NamedTuple):
@@ -48,7 +49,7 @@ def to_console(blocks: Sequence[Block]) -> str:
 
 def escape(text: str) -> str:
     """Text on one line, with entities for what has a meaning in tables, links, images, addresses or HTML."""
-    return ADDRESS.sub(lambda found: f"&#{ord(found[0])};", one_line(text).translate(ENTITIES))
+    return LINK.sub(lambda found: f"&#{ord(found[0])};", one_line(text).translate(ENTITIES))
 
 
 def one_line(text: str) -> str:
