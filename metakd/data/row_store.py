@@ -8,7 +8,6 @@ import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -87,6 +86,15 @@ def _system_allocates(file: int, size: int) -> bool:
     return True
 
 
+def _load(path: Path, writable: bool = False) -> np.ndarray:
+    """A memory-mapped array."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path.name} is an archive")
+    # Opened for writing, a file that was cut short would have been filled up with zeros.
+    return np.load(path, mmap_mode="r+", allow_pickle=False) if writable else array
+
+
 class RowStore:
     """The vectors of a store: `values` [n, width], float32, in table order.
 
@@ -96,10 +104,8 @@ class RowStore:
 
     def __init__(self, folder: Path, writable: bool = False) -> None:
         try:
-            mode: Literal["r", "r+"] = "r+" if writable else "r"
-            self.values = np.load(folder / VALUES, mmap_mode=mode, allow_pickle=False)
-            self.keys = np.load(folder / KEYS, mmap_mode="r", allow_pickle=False)
-            self.done = np.load(folder / DONE, mmap_mode="r+", allow_pickle=False) if writable else None
+            self.values, self.keys = _load(folder / VALUES, writable), _load(folder / KEYS)
+            self.done = _load(folder / DONE, writable) if writable else None
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, EOFError, ValueError) as error:
             raise InputError(f"{folder} is not a folder of row vectors: {error}; make it again") from None
         self.folder = folder
