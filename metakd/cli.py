@@ -64,14 +64,16 @@ def run(main: Callable[..., None]) -> None:
 
 def call(main: Callable[..., None], rank: int) -> None:
     """Call `main` with the values of the command line; end the script after an error that a user can mend."""
+    values: dict[str, Any] = {}
     try:
-        main(**options(main))
+        values = options(main)
+        main(**values)
     except ArgumentError as error:
         sys.exit(fail(f"{error}\nAll options are explained by --help.", rank))
     except InputError as error:
         sys.exit(fail(str(error), rank))
     except Exception as error:
-        message = disk_error(error)
+        message = disk_error(error, values.get("out"))
         if message is None:
             raise
         sys.exit(fail(message, rank))
@@ -127,6 +129,7 @@ def start_logging(rank: int) -> None:
     if rank > 0:
         logging.getLogger().setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if rank > 0 or not sys.stderr.isatty():
         for name in NO_BARS:
             os.environ.setdefault(name, "1")
@@ -151,17 +154,20 @@ def fail(message: str, rank: int) -> int:
     return 2
 
 
-def disk_error(error: BaseException) -> str | None:
+def disk_error(error: BaseException, out: Path | None) -> str | None:
     """What a full or write-protected disk did, where, and the remedy; None for any other error.
 
     Libraries wrap the system's error, or keep only its text or number.
+
+    Args:
+        out: the script's output.
     """
     causes = list(chain(error))
     number = next((number for cause in causes if (number := error_number(cause)) is not None), None)
     if number is None:
         return None
     path = next((cause.filename for cause in causes if isinstance(cause, OSError) and cause.filename), None)
-    place = f"{path}" if path else f"perhaps {fullest_place()}"
+    place = f"{path}" if path else f"perhaps {fullest_place(out)}"
     caches = "HF_HOME, HF_DATASETS_CACHE and TMPDIR name other places for caches"
     remedy = f"free some space, then {GO_ON}" if number in FULL else "allow writing there, or choose another path"
     return f"{place}: {os.strerror(number)}; {remedy} ({caches})"
@@ -180,11 +186,14 @@ def error_number(error: BaseException) -> int | None:
         return error.errno
     if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # NumPy
         return errno.ENOSPC
-    return next((number for number in (*FULL, *NOT_WRITABLE) if os.strerror(number) in str(error)), None)
+    texts = {os.strerror(number): number for number in (*FULL, *NOT_WRITABLE)}
+    texts["Not enough disk space"] = errno.ENOSPC  # datasets
+    return next((number for text, number in texts.items() if text in str(error)), None)
 
 
-def fullest_place() -> str:
+def fullest_place(out: Path | None) -> str:
     """Of the folders that a library may write to without naming them, the one with the least free space."""
     cache = Path(os.environ.get("HF_DATASETS_CACHE") or os.environ.get("HF_HOME") or Path.home() / ".cache")
-    places = [place for place in (Path.cwd(), cache, Path(tempfile.gettempdir())) if place.exists()]
-    return str(min(places, key=lambda place: shutil.disk_usage(place).free))
+    places = [Path(out or ".").absolute(), cache.absolute(), Path(tempfile.gettempdir())]
+    existing = {place: next(path for path in (place, *place.parents) if path.exists()) for place in places}
+    return str(min(places, key=lambda place: shutil.disk_usage(existing[place]).free))

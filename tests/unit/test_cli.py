@@ -133,8 +133,9 @@ def raising(error: BaseException) -> Callable[[], None]:
         (OSError(errno.EDQUOT, "quota", "/home/a"), ["/home/a: Disk quota exceeded", "free some space"]),
         (OSError(errno.EROFS, "no", "/mnt/a"), ["/mnt/a: Read-only file system", "choose another path"]),
         (PermissionError(errno.EACCES, "no", "/root/a"), ["/root/a: Permission denied", "choose another path"]),
-        # As NumPy and libraries in Rust put it.
+        # As NumPy, datasets and libraries in Rust put it.
         (OSError("4096 requested and 512 written"), ["No space left on device", "perhaps /"]),
+        (OSError("Not enough disk space. Needed: Unknown size"), ["No space left on device", "perhaps /"]),
         (RuntimeError("I/O error: No space left on device (os error 28)"), ["No space left on device", "perhaps /"]),
     ],
 )
