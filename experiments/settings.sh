@@ -16,7 +16,7 @@ remake=()
 [[ ${REMAKE:-0} == 1 ]] && remake=(--remake true)
 [[ ${VERIFY:-0} == 1 ]] && remake+=(--verify true)
 launch=(python)
-[[ ${NPROC:-1} -gt 1 ]] && launch=(torchrun --standalone --nproc_per_node "$NPROC")
+[[ ${NPROC:-1} -gt 1 ]] && launch=(python -m metakd.launch --standalone --nproc_per_node "$NPROC")
 
 step() { printf '\n== %s (%s)\n' "$1" "$(date +%H:%M:%S)"; }
 

@@ -33,6 +33,7 @@ CHATTY = ("httpx", "httpcore", "filelock", "datasets", "accelerate")
 NO_BARS = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NOT_WRITABLE = (errno.EROFS, errno.EACCES)
+PEER_ENDED = re.compile("Connection (closed|reset) by peer")  # gloo
 GO_ON = "the same command goes on from there"
 
 
@@ -74,9 +75,15 @@ def call(main: Callable[..., None], rank: int) -> None:
         sys.exit(fail(str(error), rank))
     except Exception as error:
         message = disk_error(error, values.get("out"))
+        if message is None and several_processes() and PEER_ENDED.search(str(error)):
+            message = "another process ended before; its own message says why"
         if message is None:
             raise
         sys.exit(fail(message, rank))
+
+
+def several_processes() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def options(main: Callable[..., None]) -> dict[str, Any]:

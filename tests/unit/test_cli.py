@@ -153,6 +153,19 @@ def test_an_error_of_the_disk_names_path_and_remedy(
         assert all(part in message for part in [*named, "HF_DATASETS_CACHE"]), message
 
 
+def test_a_process_whose_peer_ended_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    error = RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:29109.")
+    with pytest.raises(RuntimeError):
+        run(raising(error))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        run(raising(error))
+    assert capsys.readouterr().err == "error: another process ended before; its own message says why\n"
+
+
 def test_any_other_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["script.py"])
     for error in (RuntimeError("a bug"), FileNotFoundError(errno.ENOENT, "gone", "x")):
