@@ -86,7 +86,8 @@ def file_record(path: Path) -> list[Any]:
 def published_files(manifest: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The record of each file that a step published, by relative path; early versions wrote no hash, or nothing."""
     files = manifest.get("files")
-    return files if isinstance(files, dict) else {}
+    records = files.items() if isinstance(files, dict) else ()
+    return {name: record for name, record in records if isinstance(record, list) and len(record) >= 2}
 
 
 def same_times(path: Path, record: Sequence[Any]) -> bool:

@@ -386,6 +386,7 @@ def test_outputs_have_the_permissions_of_new_files(tmp_path: Path) -> None:
 def test_a_damaged_manifest_is_an_unknown_output(tmp_path: Path) -> None:
     out = tmp_path / "out"
     make(out, "a")
-    for text in ("", "{", "[]", '{"files": 1}'):
+    for text in ("", "{", "[]", '{"files": 1}', '{"files": {"text": 1}, "content": "a"}'):
         (out / "manifest.json").write_text(text)
         assert not Step(out, {}, {}).finished()
+        assert content_hash(out) != "a"
