@@ -9,6 +9,7 @@ from metakd.config import Task
 from metakd.errors import InputError
 from metakd.manifests import write_json
 from metakd.methods.method import Method
+from metakd.paths import beside
 from metakd.steps import Step
 from metakd.training.plan import DomainSelection, plan_distillation
 
@@ -45,7 +46,7 @@ def main(
     """
     teachers = [str(item) for item in (teacher if isinstance(teacher, list) else [teacher]) if item]
     selection = DomainSelection(domain, fraction)
-    plan = plan_distillation(task, method, selection, out.with_name(f"{out.name}.logits"), teachers, logits, stage)
+    plan = plan_distillation(task, method, selection, beside(out, ".logits"), teachers, logits, stage)
     resolved = {"task": task, "method": method, "method_name": name, "teacher": teachers, "logits": logits}
     step = Step(out, plan.settings, plan.inputs, resolved, remake=remake)
     if step.finished():
@@ -64,7 +65,7 @@ def main(
     if not names and method.trains_classifier:
         raise InputError(f"{task.train} has no labels; name the classes with --task.labels")
     labels = Labels(tuple(names or ["none", "one"]), task.problem)  # an encoder's head is thrown away
-    accelerator = start_training(task.training, out.with_name(f"{out.name}.logs"))
+    accelerator = start_training(task.training, beside(out, ".logs"))
     accelerator.init_trackers("student")
     step.resolved |= {"precision": accelerator.mixed_precision, "device": accelerator.device.type}
     prepared = prepare(plan, labels, domains, accelerator)

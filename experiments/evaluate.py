@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from metakd.cli import run
-from metakd.errors import InputError, nearest
+from metakd.errors import InputError, name_list, nearest
 from metakd.fingerprint import code_fingerprint
 from metakd.manifests import write_json
 from metakd.steps import Step
@@ -63,7 +63,7 @@ def main(
 
     _, domains = label_and_domain_names(table)
     if domain and domain not in domains:
-        raise InputError(f"--domain {domain}: {table} has {domains}{nearest(domain, domains)}")
+        raise InputError(f"--domain {domain}: {table} has {name_list(domains)}{nearest(domain, domains)}")
     accelerator = start("auto", cpu_tuning)
     result: dict[str, Any] = {"table": str(table), "domain": domain, "code": code_fingerprint()}
     classifier = load_trained_classifier(model, max_length, accelerator, cpu_tuning)

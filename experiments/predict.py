@@ -59,7 +59,7 @@ def main(
         raise InputError(f"--columns {columns}: a {classifier.labels.problem} has none of these")
     rows = classifier.encode_texts(table)
     logits_step = Step(
-        out.with_name(f".{out.name}.logits"),
+        step.out.with_name(f".{step.out.name}.logits"),
         {"max_length": max_length, "precision": accelerator.mixed_precision},
         inputs,
         remake=remake,

@@ -3,6 +3,7 @@
 #   RUN        run folder                                      METHOD_FOLDER  what belongs to the method, default RUN/METHOD
 #   NPROC      processes                                       OVERRIDES      options, e.g. "--task.training.seed 2"
 #   STUDENT    student, default that of the task file  REMAKE=1       make anew what other code made
+#   VERIFY=1   compare the hashes of finished outputs' files
 TASK=${TASK:-experiments/tasks/review_snippets.yaml}
 METHOD=${METHOD:-experiments/methods/recommended.yaml}
 RUN=${RUN:-runs/review_snippets}
@@ -13,8 +14,9 @@ settings=(--task "$TASK" --method "$METHOD" "${overrides[@]}")
 [[ -n ${STUDENT:-} ]] && settings+=(--task.student "$STUDENT")
 remake=()
 [[ ${REMAKE:-0} == 1 ]] && remake=(--remake true)
+[[ ${VERIFY:-0} == 1 ]] && remake+=(--verify true)
 launch=(python)
-[[ ${NPROC:-1} -gt 1 ]] && launch=(torchrun --standalone --nproc_per_node "$NPROC")
+[[ ${NPROC:-1} -gt 1 ]] && launch=(python -m metakd.launch --standalone --nproc_per_node "$NPROC")
 
 step() { printf '\n== %s (%s)\n' "$1" "$(date +%H:%M:%S)"; }
 

@@ -10,6 +10,7 @@ from metakd.config import Task
 from metakd.errors import InputError
 from metakd.manifests import write_json
 from metakd.methods.method import Method
+from metakd.paths import beside
 from metakd.steps import Step
 from metakd.training.plan import DomainSelection, plan_teacher
 
@@ -48,7 +49,7 @@ def main(
     allow_weak = allow_weak or plan.recipe.kind == "multi"  # the others make up for it in the average
     step = Step(out, plan.settings, plan.inputs, {"task": task, "method": method}, remake=remake)
     if step.finished():
-        if manifests.read_json(out / "history.json")["beats_baseline"] is False and not allow_weak:
+        if manifests.read_json(out / "history.json").get("beats_baseline") is False and not allow_weak:
             raise InputError(WEAK)
         return
     from metakd.data.labels import Labels
@@ -63,7 +64,7 @@ def main(
         raise InputError(f"{task.train}: no row has a label; a teacher needs the column 'label'")
     domains = task.domains or domain_names
     plan.selection.check_domains(domains)
-    accelerator = start_training(task.training, out.with_name(f"{out.name}.logs"))
+    accelerator = start_training(task.training, beside(out, ".logs"))
     accelerator.init_trackers("teacher")
     step.resolved |= {"precision": accelerator.mixed_precision, "device": accelerator.device.type}
     labels = Labels(tuple(task.labels or label_names), task.problem)

@@ -1,45 +1,206 @@
-"""From a script's `main` function to its command line. Errors that a user can mend come without a traceback."""
+"""From a script's `main` function to its command line. Errors that a user can mend come without a traceback.
+
+So do signals (Ctrl-C, SIGTERM) and errors of the disk, whichever library met them.
+"""
 
 from __future__ import annotations
 
+import errno
+import inspect
 import logging
 import os
+import re
+import shutil
+import signal
 import sys
+import tempfile
+import threading
+import warnings
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
 
-from jsonargparse import auto_cli
+from jsonargparse import ActionConfigFile, ArgumentParser
 
-from metakd.errors import InputError
+from metakd import steps
+from metakd.errors import InputError, shorten_message
+from metakd.evaluation.text import printable
 
 CHATTY = ("httpx", "httpcore", "filelock", "datasets", "accelerate")
+NO_BARS = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NOT_WRITABLE = (errno.EROFS, errno.EACCES)
+PEER_ENDED = re.compile("Connection (closed|reset) by peer")  # gloo
+GO_ON = "the same command goes on from there"
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to end. No library catches it as an error."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def run(main: Callable[..., None]) -> None:
     """Call `main` with the values of the command line; its annotations and docstring make the options.
 
-    An error in the options or the input is printed alone, and the script ends with exit code 2.
+    An error in the options, the input or the disk is printed alone, and the script ends with exit code 2; after a
+    signal with 128 and its number.
     """
     rank = int(os.environ.get("RANK", "0"))
     start_logging(rank)
     try:
-        auto_cli(main, as_positional=False, exit_on_error=False)
+        with signals_raise():
+            call(main, rank)
+    except Interrupted as interrupted:
+        if rank == 0:
+            name = "Ctrl-C" if interrupted.number == signal.SIGINT else signal.Signals(interrupted.number).name
+            print(f"\nstopped by {name}; what is finished is kept, and {GO_ON}", file=sys.stderr)
+        sys.exit(128 + interrupted.number)
+
+
+def call(main: Callable[..., None], rank: int) -> None:
+    """Call `main` with the values of the command line; end the script after an error that a user can mend."""
+    values: dict[str, Any] = {}
+    try:
+        values = options(main)
+        main(**values)
     except ArgumentError as error:
         sys.exit(fail(f"{error}\nAll options are explained by --help.", rank))
     except InputError as error:
         sys.exit(fail(str(error), rank))
+    except Exception as error:
+        message = disk_error(error, values.get("out"))
+        if message is None and several_processes() and PEER_ENDED.search(str(error)):
+            message = "another process ended before; its own message says why"
+        if message is None:
+            raise
+        sys.exit(fail(message, rank))
+
+
+def several_processes() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def options(main: Callable[..., None]) -> dict[str, Any]:
+    """The arguments of `main` from the command line. Scripts that make steps also have --verify."""
+    parser = ArgumentParser(exit_on_error=False, description=(inspect.getdoc(main) or "").partition("\n\n")[0])
+    parser.add_argument("--config", action=ActionConfigFile, help="YAML file with options.")
+    added = parser.add_function_arguments(main, as_group=False, as_positional=False, sub_configs=True)
+    makes_steps = "remake" in added
+    if makes_steps:
+        text = "compare the hashes of a finished output's files too, not their sizes alone"
+        parser.add_argument("--verify", type=bool, default=False, help=text)
+    values = parser.instantiate(parser.parse_args())
+    steps.VERIFY = makes_steps and values.pop("verify")
+    values.pop("config", None)
+    return dict(values.items())
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM raise `Interrupted`, once: cleaning up is not interrupted again."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {each: handler for each in numbers if (handler := signal.getsignal(each)) != signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, interrupt)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def start_logging(rank: int) -> None:
-    """Log to stderr; of several processes only the first logs, the others' warnings would repeat its own."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    """Log to stderr; of several processes only the first logs, the others' warnings would repeat its own.
+
+    Progress bars are for a terminal: in a file they would be thousands of lines.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     if rank > 0:
         logging.getLogger().setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if rank > 0 or not sys.stderr.isatty():
+        for name in NO_BARS:
+            os.environ.setdefault(name, "1")
+        os.environ.setdefault("PIP_PROGRESS_BAR", "off")
+
+
+class LineFormatter(logging.Formatter):
+    """Messages without control characters, which a terminal would obey; they may come with names from a file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
+def printable_lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
 
 
 def fail(message: str, rank: int) -> int:
     """Print the error message and return the exit code for it."""
+    message = printable_lines(shorten_message(message))
     print(f"error: {message}" if rank == 0 else f"error in process {rank}: {message}", file=sys.stderr)
     return 2
+
+
+def disk_error(error: BaseException, out: Path | None) -> str | None:
+    """What a full or write-protected disk did, where, and the remedy; None for any other error.
+
+    Libraries wrap the system's error, or keep only its text or number.
+
+    Args:
+        out: the script's output.
+    """
+    causes = list(chain(error))
+    number = next((number for cause in causes if (number := error_number(cause)) is not None), None)
+    if number is None:
+        return None
+    path = next((cause.filename for cause in causes if isinstance(cause, OSError) and cause.filename), None)
+    place = f"{path}" if path else f"perhaps {fullest_place(out)}"
+    caches = "HF_HOME, HF_DATASETS_CACHE and TMPDIR name other places for caches"
+    remedy = f"free some space, then {GO_ON}" if number in FULL else "allow writing there, or choose another path"
+    return f"{place}: {os.strerror(number)}; {remedy} ({caches})"
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def error_number(error: BaseException) -> int | None:
+    """The number of a disk error: the system's own, or that in the text of a library written in another language."""
+    if isinstance(error, OSError) and error.errno in (*FULL, *NOT_WRITABLE):
+        return error.errno
+    if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # NumPy
+        return errno.ENOSPC
+    texts = {os.strerror(number): number for number in (*FULL, *NOT_WRITABLE)}
+    texts["Not enough disk space"] = errno.ENOSPC  # datasets
+    return next((number for text, number in texts.items() if text in str(error)), None)
+
+
+def fullest_place(out: Path | None) -> str:
+    """Of the folders that a library may write to without naming them, the one with the least free space."""
+    cache = Path(os.environ.get("HF_DATASETS_CACHE") or os.environ.get("HF_HOME") or Path.home() / ".cache")
+    places = [Path(out or ".").absolute(), cache.absolute(), Path(tempfile.gettempdir())]
+    existing = {place: next(path for path in (place, *place.parents) if path.exists()) for place in places}
+    return str(min(places, key=lambda place: shutil.disk_usage(existing[place]).free))

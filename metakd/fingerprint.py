@@ -44,6 +44,8 @@ def code_fingerprint() -> dict[str, Any]:
 
 def describe_code(code: dict[str, Any]) -> str:
     """A code fingerprint in words, e.g. "metakd 0.1.0, commit 1a2b3c4d5e with changes, source 0123456789abcdef"."""
+    if not code:  # a manifest of an early version, or a damaged one
+        return "unknown code"
     commit = f"commit {code['commit'][:10]}" if code["commit"] else "no commit"
     changes = " with changes" if code["clean"] is False else ""
     return f"metakd {code['version']}, {commit}{changes}, source {code['source']}"

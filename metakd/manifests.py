@@ -8,7 +8,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,8 +27,8 @@ MODEL_FILES = {".safetensors", ".bin", ".json", ".txt", ".model"}
 def content_hash(path: str | Path) -> str:
     """Hash of an input: a file, an output folder of a step, a model folder, or a Hugging Face Hub name (a str).
 
-    The manifest of a step's output holds its hash. It is used as long as all files have the sizes and times that the
-    manifest lists.
+    Of a step's output only the files that were published count. Its manifest holds their hash, which is used as long
+    as all of them have the sizes and times that the manifest lists. Of any other folder its model files count.
 
     Raises:
         InputError: there is no such file, folder or Hub model.
@@ -39,11 +39,20 @@ def content_hash(path: str | Path) -> str:
     if place.is_dir():
         manifest = read_json(place / MANIFEST)
         if "content" not in manifest:
-            return folder_hash(place, MODEL_FILES)
-        return manifest["content"] if manifest.get("files") == file_times(place) else folder_hash(place)
+            return folder_hash(place, [path.name for path in sorted(place.iterdir()) if is_model_file(path)])
+        files = published_files(manifest)
+        if files and all(same_times(place / name, record) for name, record in files.items()):
+            return manifest["content"]
+        names = [name for name in sorted_names(files) if (place / name).is_file()] if files else files_in(place)
+        return folder_hash(place, names)
     if isinstance(path, Path):
         raise InputError(f"{path}: no such file or folder; correct the path")
     return model_revision(path)
+
+
+def is_model_file(path: Path) -> bool:
+    """Whether a file directly in a model folder is read with the model; system files start with a dot."""
+    return path.suffix in MODEL_FILES and not path.name.startswith(".") and path.is_file()
 
 
 def file_hash(path: Path) -> str:
@@ -55,34 +64,82 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def folder_hash(folder: Path, suffixes: set[str] | None = None) -> str:
-    """SHA-256 over names and bytes of a folder's files, without the manifest; of these suffixes alone if named."""
+def folder_hash(folder: Path, names: Iterable[str]) -> str:
+    """SHA-256 over names and bytes of a folder's files."""
+    return combined_hash((name, file_hash(folder / name)) for name in names)
+
+
+def combined_hash(hashes: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over (name, hash) of some files."""
     digest = hashlib.sha256()
-    for file in files_in(folder):
-        if suffixes is None or file.suffix in suffixes:
-            digest.update(f"{file.relative_to(folder)} {file_hash(file)}\n".encode())
+    for name, value in hashes:
+        digest.update(f"{name} {value}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def file_times(folder: Path) -> dict[str, list[int]]:
-    """Size in bytes and modification time in ns of each file of a folder but the manifest, by relative path."""
-    times = {}
-    for file in files_in(folder):
-        status = file.stat()
-        times[file.relative_to(folder).as_posix()] = [status.st_size, status.st_mtime_ns]
-    return times
+def file_record(path: Path) -> list[Any]:
+    """What a manifest holds of a published file: size in bytes, modification time in ns, SHA-256."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, file_hash(path)]
 
 
-def files_in(folder: Path) -> Iterator[Path]:
-    """All files of a folder and its subfolders but the manifest, sorted."""
-    return (file for file in sorted(folder.rglob("*")) if file.is_file() and file.name != MANIFEST)
+def published_files(manifest: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The record of each file that a step published, by relative path; early versions wrote no hash, or nothing."""
+    files = manifest.get("files")
+    records = files.items() if isinstance(files, dict) else ()
+    return {name: record for name, record in records if isinstance(record, list) and len(record) >= 2}
+
+
+def same_times(path: Path, record: Sequence[Any]) -> bool:
+    """Whether a file has the size and time that were recorded."""
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return [status.st_size, status.st_mtime_ns] == list(record[:2])
+
+
+def damage(folder: Path, manifest: Mapping[str, Any], verify: bool) -> str:
+    """What has happened to a published file since, in words; "" if nothing has.
+
+    Args:
+        verify: compare hashes as well as sizes.
+    """
+    for name, (size, _, *hashes) in published_files(manifest).items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, not {size}"
+        if verify and hashes and file_hash(path) != hashes[0]:
+            return f"{name} has other bytes"
+    return ""
+
+
+def foreign_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Relative paths of what lies in an output folder without having been published: files, and links to anything."""
+    return [name for name in files_in(folder) if name not in published_files(manifest)]
+
+
+def files_in(folder: Path) -> list[str]:
+    """Relative paths of all files and links in a folder and its subfolders but its manifest, sorted by folder."""
+    names = []
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        names += [Path(place, name).relative_to(folder).as_posix() for name in (*files, *links)]
+    return sorted_names(name for name in names if name not in (MANIFEST, f"{MANIFEST}.partial"))
+
+
+def sorted_names(names: Iterable[str]) -> list[str]:
+    """Relative paths in the order of their parts."""
+    return sorted(names, key=lambda name: Path(name).parts)
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty if the file is missing or holds none."""
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -7,7 +7,11 @@ A step that is called again
 - is finished if settings, inputs and code are those of the manifest;
 - is finished with a warning if only the code differs; `remake` makes it anew;
 - is made anew if settings or inputs differ;
+- is refused if a published file has another size than the manifest says, or with `VERIFY` another hash;
 - goes on where a killed run with the same settings, inputs and code stopped (`OUT.partial`, `.OUT.scratch`).
+
+Only what a step made is ever deleted or replaced: the published files of an output, and folders that hold a manifest.
+Other files of an output that is made anew are kept in `OUT.kept`.
 
 Nothing here imports torch: a finished step is recognised in a fraction of a second.
 """
@@ -16,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -27,12 +30,18 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from metakd import manifests
+from metakd import manifests, step_files
 from metakd.errors import InputError
 from metakd.fingerprint import code_fingerprint, describe_code
 from metakd.manifests import MANIFEST, read_json, write_json
+from metakd.paths import beside, output_path
 
 log = logging.getLogger(__name__)
+VERIFY = False  # whether hashes of finished outputs are compared; `metakd.cli` sets it
+
+
+class ReadOnlyError(InputError):
+    """An output that is not finished lies where nothing can be written."""
 
 
 class Processes:
@@ -53,7 +62,7 @@ class Step:
     """One step of the pipeline: an output made from settings and inputs.
 
     Args:
-        out: path of the output.
+        out: path of the output; links are followed.
         settings: what the output depends on beside its inputs.
         inputs: path or Hub name of each input, by role; content counts, not the path.
         resolved: all settings of the run, kept in the manifest for people; they do not make a step stale.
@@ -61,8 +70,8 @@ class Step:
         remake: whether an output that other code made is made anew.
 
     Raises:
-        InputError: the output cannot be written, no step or another script made it, or it is also an input; or an
-            input is missing.
+        InputError: no step or another script made the output, or it is or holds an input; or an input is missing.
+        ReadOnlyError: the output is not finished and cannot be written.
     """
 
     out: Path
@@ -73,14 +82,15 @@ class Step:
     remake: bool = False
 
     def __post_init__(self) -> None:
-        self.out = Path(self.out)
+        self.out = output_path(self.out)
         self.started = time.monotonic()
         self.made_by = Path(sys.argv[0]).name
-        self._require_writable()
         self._require_own_output()
         inputs = {role: self._input_hash(role) for role in self.inputs}
         self.key: dict[str, Any] = manifests.to_jsonable({"settings": self.settings, "inputs": inputs})
         self.code = code_fingerprint()
+        if not self._current():  # a finished output may lie on a read-only disk
+            self._require_writable()
 
     @property
     def manifest_path(self) -> Path:
@@ -88,8 +98,8 @@ class Step:
 
     @property
     def partial(self) -> Path:
-        """Where the output is written until it is whole."""
-        return self.out.with_name(f"{self.out.name}.partial")
+        """Folder in which the output is written until it is whole."""
+        return beside(self.out, ".partial")
 
     @property
     def scratch(self) -> Path:
@@ -104,21 +114,36 @@ class Step:
     def _lock_file(self) -> Path:
         return self.out.with_name(f".{self.out.name}.lock")
 
+    @property
+    def _folder(self) -> Path:
+        """The folder to which the names of published files are relative."""
+        return self.out.parent if self.file else self.out
+
     def finished(self) -> bool:
-        """Whether the output is whole and made from these settings and inputs; with `remake`, by this code too."""
-        if not self.out.exists():
+        """Whether the output is whole and made from these settings and inputs; with `remake`, by this code too.
+
+        Raises:
+            InputError: a published file was changed afterwards, and `remake` is not set.
+        """
+        if not self._current():
             return False
         manifest = read_json(self.manifest_path)
-        changed = self._changed_since(manifest)
-        if changed == "code" and not self.remake:
+        if damage := manifests.damage(self._folder, manifest, VERIFY):
+            if not self.remake:
+                raise InputError(
+                    f"output {self.out} was changed after it was finished: {damage}. It is left as it is; restore the "
+                    "file, or make the output anew with --remake true"
+                )
+            log.warning("%s was changed after it was finished: %s", self.out, damage)
+            return False
+        if self._changed_since(manifest) == "code":
             log.warning(
                 "finished before: %s, but made by other code (%s; running now: %s); --remake true makes it anew",
-                self.out, describe_code(manifest["code"]), describe_code(self.code),
+                self.out, describe_code(manifest.get("code", {})), describe_code(self.code),
             )  # fmt: skip
-            return True
-        if not changed:
+        else:
             log.info("finished before: %s", self.out)
-        return not changed
+        return True
 
     @contextmanager
     def workspace(self, processes: Processes | None = None) -> Iterator[Path | None]:
@@ -132,15 +157,17 @@ class Step:
         processes = processes or Processes()
         lock = FileLock(self._lock_file)
         try:
-            if processes.main:
+            finished = processes.main and self.finished()
+            if processes.main and not finished:  # a finished step needs no lock, which a read-only disk cannot hold
                 self._acquire(lock)
-            if processes.agree(processes.main and self.finished()):
+                finished = self.finished()
+            if processes.agree(finished):
                 yield None
                 return
             if processes.main:
                 self._prepare_partial()
             processes.wait()
-            yield self.partial
+            yield self.partial / self.out.name if self.file else self.partial
             processes.wait()
             if processes.main:
                 self._publish()
@@ -150,15 +177,14 @@ class Step:
 
     def remove_output(self) -> None:
         """Remove an output folder that only the next step needed."""
-        self._move_away(self.out)
-        shutil.rmtree(self._discarded, ignore_errors=True)
+        self._discard_output()
+        self._remove(self._discarded)
         self._lock_file.unlink(missing_ok=True)
 
     def _require_writable(self) -> None:
-        folder = self.out.parent if self.file else self.out
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        nearest = next(path for path in self.out.parents if path.exists())
         if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-            raise InputError(f"output {self.out}: {nearest} is not a folder that can be written to")
+            raise ReadOnlyError(f"output {self.out}: {nearest} is not a folder that can be written to")
 
     def _require_own_output(self) -> None:
         """Refuse an output path that holds an input, or anything that this script did not make."""
@@ -170,8 +196,9 @@ class Step:
                 "in part. It is left as it is; choose another output path, or remove it yourself"
             )
         for role, path in self.inputs.items():
-            if Path(path).exists() and self.out.samefile(path):
-                raise InputError(f"output {self.out} is also the input {role!r}; choose another output path")
+            place = Path(path)
+            if place.exists() and self.out in (place.resolve(), *place.resolve().parents):
+                raise InputError(f"output {self.out} is also the input {role!r}, or holds it; choose another path")
         made_by = read_json(self.manifest_path).get("made_by", self.made_by)
         if made_by != self.made_by:
             raise InputError(
@@ -187,11 +214,16 @@ class Step:
         except InputError as error:
             raise InputError(f"input {role!r}: {error}") from None
 
+    def _current(self) -> bool:
+        """Whether the output was made from these settings and inputs; with `remake`, by this code too."""
+        changed = self._changed_since(read_json(self.manifest_path)) if self.out.exists() else "output"
+        return not changed or (changed == "code" and not self.remake)
+
     def _changed_since(self, manifest: dict[str, Any]) -> str:
         """What has changed since a manifest was written: "settings or inputs", else "code", or "" for nothing."""
         if any(manifest.get(name) != value for name, value in self.key.items()):
             return "settings or inputs"
-        same = all(manifest["code"].get(name) == self.code[name] for name in ("source", "script"))
+        same = all(manifest.get("code", {}).get(name) == self.code[name] for name in ("source", "script"))
         return "" if same else "code"
 
     def _acquire(self, lock: FileLock) -> None:
@@ -201,75 +233,77 @@ class Step:
         except Timeout:
             log.info("waiting for another run that makes %s", self.out)
             lock.acquire()
-        except OSError as error:
-            raise InputError(f"output {self.out} cannot be written: {error}") from None
 
     def _prepare_partial(self) -> None:
         """Make `partial` ready: as a killed run left it if this run can go on from there, else new."""
-        if self._can_go_on():
-            self.scratch.mkdir(exist_ok=True)
-            return
-        if self.out.exists() and not self._is_empty_folder():
-            log.info("%s changed, making anew: %s", self._changed_since(read_json(self.manifest_path)), self.out)
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        if self.file:
-            self.partial.unlink(missing_ok=True)
-            return
-        self._move_away(self.partial)
-        shutil.rmtree(self._discarded, ignore_errors=True)
-        self.partial.mkdir()
-        self.scratch.mkdir()
-        write_json(self.partial / MANIFEST, {**self.key, "code": self.code})
+        for folder in (self.partial, self.scratch, self._discarded):
+            step_files.require_own_folder(folder, self.made_by)
+        begun = {**self.key, "code": self.code}
+        if not self._can_go_on():
+            if self.out.exists() and not self._is_empty_folder():
+                reason = self._changed_since(read_json(self.manifest_path)) or "files"
+                log.info("%s changed, making anew: %s", reason, self.out)
+            self._remove(self.scratch)
+            self._remove(self._discarded)
+            if self.partial.exists():
+                self.partial.replace(self._discarded)
+                self._remove(self._discarded)
+            self.partial.mkdir()
+            write_json(self.partial / MANIFEST, begun)
+        self.scratch.mkdir(exist_ok=True)
+        write_json(self.scratch / MANIFEST, begun)
 
     def _can_go_on(self) -> bool:
-        """Whether `partial` was begun with the same settings, inputs and code.
-
-        Raises:
-            InputError: it is a folder that no step began.
-        """
-        if not self.partial.is_dir():
-            return False
-        names = {path.name for path in self.partial.iterdir()}
-        if MANIFEST not in names:
-            if names - {f"{MANIFEST}.partial"}:  # a kill during the first write leaves this file
-                raise InputError(f"{self.partial} is in the way and no step made it; move it elsewhere")
+        """Whether `partial` was begun with the same settings, inputs and code."""
+        if not (self.partial / MANIFEST).is_file():
             return False
         changed = self._changed_since(read_json(self.partial / MANIFEST))
         if changed:
             log.info("begun with other %s, starting afresh: %s", changed, self.partial)
-        else:
+        elif not self.file:
             log.info("going on from what an earlier run left: %s", self.partial)
         return not changed
 
     def _publish(self) -> None:
-        """Write the manifest and rename `partial`. A kill in between leaves an unfinished step, never a wrong one."""
-        manifest = self._manifest()
+        """Write the manifest and rename what was written. A kill in between leaves an unfinished step, never a wrong
+        one."""
+        names = [self.out.name] if self.file else manifests.files_in(self.partial)
+        for name in names:
+            step_files.follow_umask(self.partial / name)
+        manifest = self._manifest({name: manifests.file_record(self.partial / name) for name in names})
         if self.file:
             self.out.unlink(missing_ok=True)
             write_json(self.manifest_path, manifest)
+            (self.partial / self.out.name).replace(self.out)
+            self._remove(self.partial)
+        else:
+            write_json(self.partial / MANIFEST, manifest)
+            self._discard_output()
             self.partial.replace(self.out)
-            return
-        write_json(self.partial / MANIFEST, {**manifest, "files": manifests.file_times(self.partial)})
-        self._move_away(self.out)
-        self.partial.replace(self.out)
-        shutil.rmtree(self._discarded, ignore_errors=True)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+            self._remove(self._discarded)
+        self._remove(self.scratch)
 
-    def _manifest(self) -> dict[str, Any]:
+    def _manifest(self, files: dict[str, list[Any]]) -> dict[str, Any]:
+        hashes = {name: record[-1] for name, record in files.items()}
         return {
             **self.key,
             "input_paths": {role: str(path) for role, path in self.inputs.items()},
             "code": self.code,
             "made_by": self.made_by,
-            "content": manifests.file_hash(self.partial) if self.file else manifests.folder_hash(self.partial),
+            "content": hashes[self.out.name] if self.file else manifests.combined_hash(hashes.items()),
+            "files": files,
             "resolved": self.resolved,
             **manifests.environment_info(),
             "seconds": round(time.monotonic() - self.started, 1),
             "peak_memory_mb": manifests.peak_memory(),
         }
 
-    def _move_away(self, folder: Path) -> None:
-        """Rename a folder before its removal, so that a kill never leaves half of it in its place."""
-        shutil.rmtree(self._discarded, ignore_errors=True)
-        if folder.exists():
-            folder.replace(self._discarded)
+    def _discard_output(self) -> None:
+        """Rename the output folder before its removal, so that a kill never leaves half of it in its place."""
+        if self.out.exists():
+            step_files.keep_foreign_files(self.out, read_json(self.manifest_path))
+            self._remove(self._discarded)
+            self.out.replace(self._discarded)
+
+    def _remove(self, folder: Path) -> None:
+        step_files.remove_folder(folder, self.made_by)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from metakd import manifests
 from metakd.data.encoding import Batch, EncodedRows
+from metakd.data.row_store import allocate
 from metakd.objectives.features import FEATURES, FeatureLayer
 from metakd.steps import Processes
 
@@ -46,14 +47,21 @@ class FeatureCache:
     @property
     def bytes(self) -> int:
         """Size on disk."""
-        return sum(int(self.starts[key][-1]) * values.element_size() for key, values in self.samples.items())
+        return sum(self.paths().values())
+
+    def paths(self) -> dict[Path, int]:
+        """The file of each feature and its size in bytes."""
+        sizes = {key: int(self.starts[key][-1]) * values.element_size() for key, values in self.samples.items()}
+        return {self.path(key): size for key, size in sizes.items()}
+
+    def path(self, key: FeatureLayer) -> Path:
+        return self.folder / f"{key[0]}-{key[1]}.bin"
 
     def open(self) -> None:
-        """Map the files; files that do not exist are created."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Map the files, which have been allocated."""
         for key, values in self.samples.items():
-            path, size = str(self.folder / f"{key[0]}-{key[1]}.bin"), int(self.starts[key][-1])
-            self.files[key] = torch.from_file(path, shared=True, size=size, dtype=values.dtype)
+            size = int(self.starts[key][-1])
+            self.files[key] = torch.from_file(str(self.path(key)), shared=True, size=size, dtype=values.dtype)
 
     def row(self, key: FeatureLayer, row: int) -> Tensor:
         """A row's values in the file."""
@@ -96,6 +104,9 @@ def cache_features(
         batches: this process's share of the rows.
         precision: in which `compute` runs.
         limit: largest size in bytes; the other limit is half of the free disk space.
+
+    Raises:
+        OSError: the disk is full all the same.
     """
     cache = FeatureCache(folder, rows.lengths, compute(rows.batch(np.array([0]))))
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +118,8 @@ def cache_features(
         "precision": precision,
     }
     # The main process decides: free space may look different to another process a moment later.
-    done = processes.agree(manifests.read_json(folder / COMPLETE) == content)
+    whole = all(path.is_file() and path.stat().st_size == size for path, size in cache.paths().items())
+    done = processes.agree(whole and manifests.read_json(folder / COMPLETE) == content)
     if processes.main and not done:  # files of a killed run would count as used space
         for file in (folder / COMPLETE, *folder.glob("*.bin")):
             file.unlink(missing_ok=True)
@@ -117,6 +129,10 @@ def cache_features(
             len(rows), cache.bytes / 1e9,
         )  # fmt: skip
         return None
+    if processes.main and not done:
+        for path, size in cache.paths().items():
+            allocate(path, size)
+    processes.wait()
     cache.open()
     if not done:
         for chosen, batch in batches:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from metakd.errors import InputError
 
+log = logging.getLogger(__name__)
 VALUES, KEYS, DONE = "values.npy", "keys.npy", "done.npy"
+BLOCK = 1 << 20  # bytes written at a time where the system cannot allocate
 
 
 def guid_keys(guids: Iterable[str]) -> np.ndarray:
@@ -23,34 +27,98 @@ def guid_keys(guids: Iterable[str]) -> np.ndarray:
 
 
 def create_store(folder: Path, guids: Iterable[str], width: int) -> None:
-    """Create an empty store [n, width] in a folder; a store that is already there is kept, to be continued."""
+    """Create an empty store [n, width] in a folder; a store that is already there is kept, to be continued.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    guids = list(guids)
     if (folder / DONE).is_file():
-        return
+        try:
+            RowStore(folder, writable=True).require_guids(guids)
+            return
+        except InputError as error:
+            log.warning("%s; it is begun afresh", error)
+            (folder / DONE).unlink()
     keys = guid_keys(guids)
     np.save(folder / KEYS, keys, allow_pickle=False)
     np.lib.format.open_memmap(folder / VALUES, mode="w+", dtype=np.float32, shape=(len(keys), width)).flush()
+    allocate(folder / VALUES, (folder / VALUES).stat().st_size)
     # Written last and renamed: its presence says that the other two files are complete.
     partial = folder / f"{DONE}.partial"
     np.lib.format.open_memmap(partial, mode="w+", dtype=np.bool_, shape=(len(keys),)).flush()
+    allocate(partial, partial.stat().st_size)
     partial.replace(folder / DONE)
+
+
+def allocate(path: Path, size: int) -> None:
+    """Give a file disk space for so many bytes; a new one holds zeros.
+
+    A memory-mapped file without space would end the process by SIGBUS, without a message, once the disk is full.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    path.touch()
+    try:
+        with path.open("r+b") as file:
+            if not _system_allocates(file.fileno(), size):
+                for start in range(0, size, BLOCK):
+                    length = min(BLOCK, size - start)
+                    file.seek(start)
+                    block = file.read(length)
+                    file.seek(start)
+                    file.write(block.ljust(length, b"\0"))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _system_allocates(file: int, size: int) -> bool:
+    """Let the system allocate; False if it cannot: macOS does not know how, nor do some file systems."""
+    if not hasattr(os, "posix_fallocate") or not size:
+        return False
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            return False
+        raise
+    return True
+
+
+def _load(path: Path, writable: bool = False) -> np.ndarray:
+    """A memory-mapped array."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path.name} is an archive")
+    # Opened for writing, a file that was cut short would have been filled up with zeros.
+    return np.load(path, mmap_mode="r+", allow_pickle=False) if writable else array
 
 
 class RowStore:
     """The vectors of a store: `values` [n, width], float32, in table order.
 
     Raises:
-        InputError: the folder has no store.
+        InputError: the folder has no store, or its files do not fit each other.
     """
 
     def __init__(self, folder: Path, writable: bool = False) -> None:
         try:
-            mode: Literal["r", "r+"] = "r+" if writable else "r"
-            self.values = np.load(folder / VALUES, mmap_mode=mode, allow_pickle=False)
-            self.keys = np.load(folder / KEYS, mmap_mode="r", allow_pickle=False)
-            self.done = np.load(folder / DONE, mmap_mode="r+", allow_pickle=False) if writable else None
-        except (FileNotFoundError, ValueError) as error:
+            self.values, self.keys = _load(folder / VALUES, writable), _load(folder / KEYS)
+            self.done = _load(folder / DONE, writable) if writable else None
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, EOFError, ValueError) as error:
             raise InputError(f"{folder} is not a folder of row vectors: {error}; make it again") from None
         self.folder = folder
+        rows = len(self.keys) if self.keys.ndim else 0
+        expected = [(KEYS, self.keys, "V16", (rows,)), (VALUES, self.values, "f4", (rows, *self.values.shape[1:2]))]
+        if self.done is not None:
+            expected.append((DONE, self.done, "?", (rows,)))
+        for name, array, kind, shape in expected:
+            if array.dtype != np.dtype(kind) or array.shape != shape or (name == VALUES and array.ndim != 2):
+                raise InputError(
+                    f"{folder}/{name} holds {array.dtype} {list(array.shape)}, which does not fit the {rows} rows of "
+                    f"{KEYS}; make the folder again"
+                )
 
     def write(self, rows: np.ndarray, values: np.ndarray) -> None:
         """Write the vectors of some rows, then mark the rows as done; an interrupted run continues from the marks."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from tabulate import tabulate
+
+from metakd.evaluation.text import printable
+
+ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "\\": "&#92;"})
+# What makes a link or an image: a bracket before its target, and addresses, of which GitHub makes links by themselves.
+LINK = re.compile(r"(?i)\](?=[(\[:])|(?<=www)\.|:(?=//)")
 
 
 class Table(NamedTuple):
@@ -31,7 +38,7 @@ def titled_list(title: str, named_texts: Iterable[tuple[str, str]]) -> list[Bloc
 
 
 def to_markdown(blocks: Sequence[Block]) -> str:
-    """The blocks as GitHub Markdown; text from data can neither break a table nor become HTML."""
+    """The blocks as GitHub Markdown; text from data can neither break a table nor become HTML, a link or an image."""
     return _join(blocks, escape, "pipe")
 
 
@@ -41,15 +48,13 @@ def to_console(blocks: Sequence[Block]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text on one line, with entities for the characters that have a meaning in Markdown tables or HTML."""
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;")):
-        text = text.replace(character, entity)
-    return one_line(text)
+    """Text on one line, with entities for what has a meaning in tables, links, images, addresses or HTML."""
+    return LINK.sub(lambda found: f"&#{ord(found[0])};", one_line(text).translate(ENTITIES))
 
 
 def one_line(text: str) -> str:
-    """Text with spaces for line breaks, which would split a table cell."""
-    return " ".join(text.splitlines())
+    """Text with spaces for line breaks, which would split a table cell, and for what a terminal would obey."""
+    return printable(" ".join(text.splitlines()))
 
 
 def _join(blocks: Sequence[Block], change: Callable[[str], str], table_format: str) -> str:

@@ -58,7 +58,7 @@ def code_blocks(steps: Sequence[Step]) -> list[Block]:
     scripts: dict[str, set[str | None]] = defaultdict(set)
     for step, code in zip(steps, codes, strict=True):
         scripts[step["made_by"]].add(code.get("script"))
-    descriptions = [describe_code(code) if code else "unknown code" for code in codes]
+    descriptions = [describe_code(code) for code in codes]
     if len({code.get("source") for code in codes}) == 1 and all(len(hashes) == 1 for hashes in scripts.values()):
         return [f"Code: {descriptions[-1]}."]
     names = [step["name"] for step in steps]

@@ -15,10 +15,15 @@ def shorten(text: str, length: int) -> str:
     Control characters become spaces: XML cannot hold them, and a terminal would obey them.
     """
     start = text[: 4 * length]  # a row may have 100 kB
-    line = " ".join("".join(" " if _unprintable(letter) else letter for letter in start).split())
+    line = " ".join(printable(start).split())
     if len(line) <= length and len(start) == len(text):
         return line
     return line[: length - 1].rstrip() + "…"
+
+
+def printable(text: str) -> str:
+    """The text with a space for each control character."""
+    return "".join(" " if _unprintable(letter) else letter for letter in text)
 
 
 def _unprintable(letter: str) -> bool:

@@ -11,6 +11,7 @@ from metakd.evaluation.metrics import baseline
 from metakd.objectives.describe import layer_table, objective_line
 from metakd.objectives.distillation import DistillationObjective
 from metakd.objectives.terms import wanted_features
+from metakd.paths import folder_name
 from metakd.training.jobs import DistillationJob
 from metakd.training.loop import epochs_of, fit
 from metakd.training.plan import scaled_budget
@@ -39,7 +40,7 @@ def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
         log_stage(run, prepared)
         progress = fit(job, run.accelerator, epochs, prepared.stage.learning_rate, training, folder / "training", name)
         histories[name] = progress.summary()
-        run.auxiliary_modules[f"projections-{name}"] = job.projections
+        run.auxiliary_modules[f"projections-{folder_name(name)}"] = job.projections
         if run.accelerator.is_main_process:  # `fit` has waited for all processes
             shutil.rmtree(folder / "teacher", ignore_errors=True)
         if prepared is run.stages[-1]:

@@ -131,7 +131,7 @@ def run_epochs(
     model, optimizer = accelerator.prepare(objective, plain_optimizer)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
-    progress = Progress(**(checkpoints.restore(folder / CHECKPOINT, objective, plain_optimizer) or {}))
+    progress = checkpoints.resume(folder / CHECKPOINT, objective, plain_optimizer)
     schedule = linear_schedule(plain_optimizer, total, training.warmup, progress.step)
     show_bar = accelerator.is_main_process
     with tqdm(total=total, initial=progress.step, disable=None if show_bar else True, mininterval=1.0) as bar:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +20,8 @@ from metakd.errors import InputError
 from metakd.methods.method import TeacherRecipe
 from metakd.models.classifier import label_order
 from metakd.objectives.features import FeatureLayer, FeatureValues, compute_features
-from metakd.paths import folder_name
-from metakd.steps import Step
+from metakd.paths import beside, folder_name
+from metakd.steps import ReadOnlyError, Step
 from metakd.training.inference import batches_over, fill_store, logits_fn
 from metakd.training.runtime import Together
 from metakd.training.teachers import Teacher, average_logits
@@ -56,15 +58,16 @@ def teacher_logits(
     Args:
         recipe: says how several teachers are averaged.
         labels: of the student; the columns have their order.
-        logits_dir: folder for logits of teachers that are no folders.
+        logits_dir: folder for logits of teachers that are no folders, or lie where nothing can be written.
     """
     by_teacher = []
     for teacher in teachers:
         if teacher.labels is None:
             raise InputError(f"{teacher.name} has no trained classifier, so no logits to learn from")
-        folder = Path(teacher.name)
-        store = folder.with_name(folder.name + ".logits") if folder.is_dir() else logits_dir / folder_name(teacher.name)
-        by_table = [cached_logits(store, teacher, table, max_length, accelerator) for table in tables]
+        stores = [logits_dir / folder_name(teacher.name)]
+        if Path(teacher.name).is_dir():
+            stores.insert(0, beside(teacher.name, ".logits"))
+        by_table = [cached_logits(stores, teacher, table, max_length, accelerator) for table in tables]
         order = label_order(teacher.labels.names, labels.names, teacher.name)
         by_teacher.append(np.concatenate(by_table)[:, order])
     if len(by_teacher) == 1:
@@ -73,9 +76,9 @@ def teacher_logits(
 
 
 def cached_logits(
-    store_dir: Path, teacher: Teacher, table: TableSpec, max_length: int, accelerator: Accelerator
+    stores: Sequence[Path], teacher: Teacher, table: TableSpec, max_length: int, accelerator: Accelerator
 ) -> np.ndarray:
-    """The teacher's logits [n, C] of a table; computed unless a folder of `store_dir` has them.
+    """The teacher's logits [n, C] of a table; computed unless the first of the `stores` that can be used has them.
 
     The step depends on the teacher and on guids and token ids of the rows, so logits of other rows are never used, and
     a table with and without weights shares them.
@@ -86,12 +89,9 @@ def cached_logits(
         assert table.domains is not None
         needed = np.flatnonzero(all_rows.domains == table.domains.index(table.domain))
     rows = all_rows.select(needed)
-    step = Step(
-        store_dir / (folder_name(table.domain) if table.domain else f"all-{folder_name(Path(table.path).stem)}"),
-        {"rows": rows.content_hash(), "domain": table.domain, "precision": accelerator.mixed_precision},
-        {"teacher": teacher.name},
-        remake=True,  # logits of other code are cheap to compute anew
-    )
+    name = folder_name(table.domain) if table.domain else f"all-{folder_name(Path(table.path).stem)}"
+    settings = {"rows": rows.content_hash(), "domain": table.domain, "precision": accelerator.mixed_precision}
+    step = first_usable_step([store / name for store in stores], settings, {"teacher": teacher.name})
     width = teacher.model.config.num_labels
     with step.workspace(Together(accelerator)) as folder:
         if folder is not None:
@@ -102,6 +102,14 @@ def cached_logits(
     values = np.full((len(all_rows), width), np.nan, dtype=np.float32)
     values[needed] = store.values
     return values
+
+
+def first_usable_step(places: Sequence[Path], settings: dict[str, Any], inputs: dict[str, str]) -> Step:
+    """The step at the first of these places that is finished or can be written to."""
+    for place in places[:-1]:
+        with suppress(ReadOnlyError):
+            return Step(place, settings, inputs, remake=True)  # logits of other code are cheap to compute anew
+    return Step(places[-1], settings, inputs, remake=True)
 
 
 class TeacherOutputs:

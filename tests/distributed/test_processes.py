@@ -3,7 +3,9 @@
 import csv
 import json
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +36,7 @@ from tests.conftest import (
     run_script,
     script,
     train_teacher,
+    wait_until,
     write_yaml,
 )
 
@@ -234,3 +237,20 @@ def test_two_killed_processes_end_like_two_that_were_not(tmp_path: Path, setup: 
     assert not killed.exists()
     run(tmp_path, *arguments, processes=2)
     assert read_history(killed) == read_history(calm)
+
+
+def test_two_processes_end_after_a_signal_without_a_traceback(tmp_path: Path, setup: Setup) -> None:
+    out = tmp_path / "stopped"
+    checkpoint = tmp_path / ".stopped.scratch/training/checkpoint.safetensors"
+    path, *arguments = teacher_command(setup, out)
+    launch = [sys.executable, "-m", "metakd.launch", "--standalone", "--nproc_per_node", "2", str(path)]
+    options = [*map(str, arguments), *map(str, EVERY_STEP), "--method.teacher.epochs", "500"]
+    process = subprocess.Popen(
+        [*launch, *options], env=environment(tmp_path), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True,
+    )  # fmt: skip
+    wait_until(checkpoint.exists)
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=60)[1]
+    assert process.returncode == 143
+    assert message.count("stopped by SIGTERM") == 1 and "Traceback" not in message

@@ -1,4 +1,10 @@
+import errno
 import logging
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +12,10 @@ from typing import Literal
 
 import pytest
 
+from metakd import steps
 from metakd.cli import run
-from metakd.errors import InputError
+from metakd.errors import InputError, name_list
+from tests.conftest import ROOT, wait_until
 
 
 @dataclass
@@ -109,3 +117,128 @@ def test_one_process_of_several_logs_and_each_one_names_itself_in_errors(
     assert call("--task", "task.yaml", "--out", "out.txt") == (2, "error in process 1: output out.txt exists\n")
     assert not logging.getLogger("metakd").isEnabledFor(logging.WARNING)
     assert logging.getLogger("metakd").isEnabledFor(logging.ERROR)
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError(errno.ENOSPC, "full", "/data/out"), ["/data/out: No space left on device", "free some space"]),
+        (OSError(errno.EDQUOT, "quota", "/home/a"), ["/home/a: Disk quota exceeded", "free some space"]),
+        (OSError(errno.EROFS, "no", "/mnt/a"), ["/mnt/a: Read-only file system", "choose another path"]),
+        (PermissionError(errno.EACCES, "no", "/root/a"), ["/root/a: Permission denied", "choose another path"]),
+        # As NumPy, datasets and libraries in Rust put it.
+        (OSError("4096 requested and 512 written"), ["No space left on device", "perhaps /"]),
+        (OSError("Not enough disk space. Needed: Unknown size"), ["No space left on device", "perhaps /"]),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), ["No space left on device", "perhaps /"]),
+    ],
+)
+def test_an_error_of_the_disk_names_path_and_remedy(
+    error: Exception, named: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    wrapper = RuntimeError("a library's own words")
+    wrapper.__cause__ = error
+    for raised in (error, wrapper):
+        with pytest.raises(SystemExit) as end:
+            run(raising(raised))
+        message = capsys.readouterr().err
+        assert end.value.code == 2 and message.startswith("error: ") and message.count("\n") == 1
+        assert all(part in message for part in [*named, "HF_DATASETS_CACHE"]), message
+
+
+def test_a_process_whose_peer_ended_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    error = RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:29109.")
+    with pytest.raises(RuntimeError):
+        run(raising(error))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        run(raising(error))
+    assert capsys.readouterr().err == "error: another process ended before; its own message says why\n"
+
+
+def test_any_other_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    for error in (RuntimeError("a bug"), FileNotFoundError(errno.ENOENT, "gone", "x")):
+        with pytest.raises(type(error)):
+            run(raising(error))
+
+
+def test_messages_are_short_and_cannot_steer_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    with pytest.raises(SystemExit):
+        run(raising(InputError(f"\x1b[31mlabel\r 'x' is not among {[str(i) for i in range(10_000)]}; correct it")))
+    message = capsys.readouterr().err
+    assert len(message) < 2100 and "label" in message and message.endswith("correct it\n")
+    assert "\x1b" not in message and "\r" not in message
+    assert name_list(["a", "b" * 100]) == f"['a', '{'b' * 60}…']"
+    assert (
+        name_list([str(i) for i in range(10_000)]) == f"[{', '.join(repr(str(i)) for i in range(10))}, and 9990 more]"
+    )
+
+
+WAITING = """
+import sys, time
+from pathlib import Path
+from metakd.cli import run
+
+def main() -> None:
+    try:
+        Path(sys.argv[0]).with_suffix(".ready").touch()
+        time.sleep(60)
+    except Exception:
+        sys.exit("a library caught it")
+    finally:
+        time.sleep(0.5)  # a second signal does not interrupt cleaning up
+        Path(sys.argv[0]).with_suffix(".clean").touch()
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "SIGTERM")])
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_signal_ends_a_script_with_one_line(tmp_path: Path, number: int, code: int, name: str, rank: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(WAITING)
+    process = subprocess.Popen(
+        [sys.executable, script], env={**os.environ, "RANK": rank}, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    wait_until(script.with_suffix(".ready").exists)
+    process.send_signal(number)
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=30)[1]
+    assert process.returncode == code and script.with_suffix(".clean").exists()
+    expected = f"stopped by {name}; what is finished is kept, and the same command goes on from there"
+    assert message.strip() == (expected if rank == "0" else "")
+
+
+def test_scripts_that_make_steps_can_verify_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    verified = []
+
+    def main(out: Path, remake: bool = False) -> None:
+        """Make a step.
+
+        Args:
+            out: a folder.
+            remake: anew.
+        """
+        verified.append(steps.VERIFY)
+
+    for arguments in ([], ["--verify", "true"], ["--verify", "false"]):
+        monkeypatch.setattr("sys.argv", ["script.py", "--out", "o", *arguments])
+        run(main)
+    assert verified == [False, True, False]

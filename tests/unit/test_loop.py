@@ -169,3 +169,26 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / CHECKPOINT, one, optimizer, {})
     with pytest.raises(ValueError, match=r"belong to another model: \['bias'\]"):
         checkpoints.restore(tmp_path / CHECKPOINT, other, torch.optim.AdamW(other.parameters()))
+
+
+@pytest.mark.parametrize("name", [CHECKPOINT, "best-1.safetensors"])
+@pytest.mark.parametrize("damaged", [b"", b"\0" * 100, None], ids=["empty", "zeros", "cut"])
+def test_a_damaged_checkpoint_is_a_fresh_start(
+    rows: EncodedRows,
+    tmp_path: Path,
+    name: str,
+    damaged: bytes | None,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    training, accelerator = Training(batch_size=8), start("fp32")
+    whole, again = CountingJob(rows, steps=3), CountingJob(rows, steps=3)
+    for job in (whole, again):
+        monkeypatch.setattr(job, "score", lambda: {"score": 0.5})
+    progress = fit(whole, accelerator, 1, 0.1, training, tmp_path)
+    file = tmp_path / name
+    file.write_bytes(file.read_bytes()[:-3] if damaged is None else damaged)
+    assert fit(again, accelerator, 1, 0.1, training, tmp_path).losses == progress.losses
+    assert torch.equal(again.objective.w, whole.objective.w)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(tmp_path / CHECKPOINT) in warning and "starts afresh" in warning

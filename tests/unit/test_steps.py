@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import threading
 import time
@@ -12,7 +13,7 @@ from metakd.config import StudentFromTeacher
 from metakd.errors import InputError
 from metakd.fingerprint import code_fingerprint
 from metakd.manifests import content_hash
-from metakd.steps import Step
+from metakd.steps import ReadOnlyError, Step
 
 OTHER_SOURCE = "0123456789abcdef"
 
@@ -263,3 +264,129 @@ def test_an_output_that_is_an_input_or_another_steps_is_left_alone(
     with pytest.raises(InputError, match=r"was made by .*; it is left as it is"):
         Step(out, {"x": 2}, {})
     assert (out / "text").read_text() == "weights"
+
+
+def test_foreign_files_do_not_count_and_are_kept_when_the_output_is_made_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "model"
+    make(out, "old")
+    before = content_hash(out)
+    (out / "onnx").mkdir()
+    (out / "onnx" / "model.onnx").write_text("mine")
+    (out / "onnx" / "manifest.json").write_text("{}")
+    (out / ".DS_Store").write_text("")
+    (out / "data").symlink_to(tmp_path)
+    assert content_hash(out) == before
+    assert not make(out, "old")
+    for text, kept in (("new", "model.kept"), ("newer", "model.kept2")):
+        assert make(out, text, {"text": text})
+        assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "text"]
+        assert f"now in {tmp_path / kept}" in warnings(caplog)[-1]
+        (out / "notes").write_text("mine")  # kept the next time
+    assert (tmp_path / "model.kept/onnx/model.onnx").read_text() == "mine"
+    assert (tmp_path / "model.kept/onnx/manifest.json").is_file() and (tmp_path / "model.kept/data").is_symlink()
+    assert (tmp_path / "model.kept2/notes").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["folder", "file.json"])
+def test_an_output_that_was_changed_afterwards_is_refused_or_made_anew(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / name
+    make(out, "whole")
+    file = out if out.is_file() else out / "text"
+    file.write_text("whol")
+    with pytest.raises(InputError, match=f"{file.name} has 4 bytes, not 5.*--remake true"):
+        make(out, "whole")
+    assert file.read_text() == "whol"
+    assert make(out, "whole", remake=True)
+    file.write_text("hole!")  # of the same size
+    assert not make(out, "whole")
+    monkeypatch.setattr("metakd.steps.VERIFY", True)
+    with pytest.raises(InputError, match=f"{file.name} has other bytes"):
+        make(out, "whole")
+    file.unlink()
+    if out.exists():
+        with pytest.raises(InputError, match="text is missing"):
+            make(out, "whole")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_output_that_is_a_link_is_made_where_it_leads(tmp_path: Path, exists: bool) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "out"
+    disk.mkdir()
+    if exists:
+        (disk / "real").mkdir()
+    link.symlink_to(disk / "real")
+    for text in ("a", "b"):
+        assert make(link, text, {"text": text})
+        assert link.is_symlink() and (disk / "real" / "text").read_text() == text
+    assert not make(link, "b", {"text": "b"})
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(InputError, match="loop"):
+        Step(loop, {}, {})
+
+
+def test_the_current_folder_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for out in (".", "..", "/", "../here"):
+        with pytest.raises(InputError, match="is the current folder or holds it"):
+            Step(Path(out), {}, {})
+    with pytest.raises(InputError, match="more than 220 bytes"):
+        Step(Path("x" * 240), {}, {})
+    assert make(Path("x" * 220), "a")
+
+
+def test_an_output_that_holds_an_input_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make(out, "a")
+    (out / "table").write_text("mine")
+    with pytest.raises(InputError, match="is also the input 'train', or holds it"):
+        Step(out, {}, {"train": out / "table"})
+
+
+@pytest.mark.parametrize("name", ["out", "out.json"])
+@pytest.mark.parametrize("kind", ["{}.partial", ".{}.scratch", ".{}.discarded"])
+def test_what_lies_in_the_way_stays(tmp_path: Path, name: str, kind: str) -> None:
+    foreign = tmp_path / kind.format(name)
+    foreign.write_text("mine")
+    with pytest.raises(InputError, match=f"{foreign.name} is in the way"):
+        make(tmp_path / name, "a")
+    assert foreign.read_text() == "mine"
+
+
+def test_a_finished_output_on_a_read_only_disk_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    make(out, "a")
+    (tmp_path / ".out.lock").unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    step = Step(out, {}, {})
+    assert step.finished()
+    with step.workspace() as place:
+        assert place is None
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    with pytest.raises(ReadOnlyError, match="not a folder that can be written to"):
+        Step(out, {"x": 2}, {})
+
+
+def test_outputs_have_the_permissions_of_new_files(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        with Step(tmp_path / "out", {}, {}).workspace() as place:
+            assert place is not None
+            (place / "weights").touch(0o600)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "out/weights").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_damaged_manifest_is_an_unknown_output(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make(out, "a")
+    for text in ("", "{", "[]", '{"files": 1}', '{"files": {"text": 1}, "content": "a"}'):
+        (out / "manifest.json").write_text(text)
+        assert not Step(out, {}, {}).finished()
+        assert content_hash(out) != "a"
