@@ -11,7 +11,8 @@ from metakd.config import StudentFromTeacher, Training
 from metakd.data.labels import Labels
 from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
-from metakd.models.classifier import labels_of, load_classifier, load_config
+from metakd.models.classifier import labels_of
+from metakd.models.loading import load_classifier, load_config
 from metakd.paths import folder_name
 from tests.conftest import (
     CUT,
