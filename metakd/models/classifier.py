@@ -31,7 +31,8 @@ def labels_of(config: PreTrainedConfig) -> Labels:
     problem = kinds[config.problem_type] if config.problem_type else default
     if problem == "regression":
         if config.num_labels > 1:
-            raise InputError(f"a regression of {config.num_labels} outputs; only regressions of one output are known")
+            name = config.name_or_path or config.model_type
+            raise InputError(f"{name}: a regression of {config.num_labels} outputs; only one output can be a score")
         return Labels((SCORE,), problem)
     return Labels(tuple(config.id2label[i] for i in range(config.num_labels)), problem)
 

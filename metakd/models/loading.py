@@ -197,7 +197,7 @@ def check_raw_config(raw: dict[str, Any], place: str) -> None:
         return
     example = 'e.g. {"0": "negative", "1": "positive"}'
     shown = some(names) if isinstance(names, list | dict) else repr(names)
-    if not isinstance(names, dict) or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
+    if not isinstance(names, dict) or not names or sorted(map(str, names)) != sorted(map(str, range(len(names)))):
         raise InputError(f"{place}: id2label has {shown}; it must map each number from 0 on to a name, {example}")
     values = list(names.values())
     if not all(isinstance(value, str) and value for value in values):

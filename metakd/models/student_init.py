@@ -15,7 +15,7 @@ from metakd.errors import InputError
 from metakd.methods.layer_maps import uniform
 from metakd.models.classifier import layer_prefix, set_labels
 from metakd.models.cnn_lstm import BiLSTMConfig, TextCNNConfig, copy_word_embeddings
-from metakd.models.loading import explaining
+from metakd.models.loading import explaining, some
 
 log = logging.getLogger(__name__)
 FreshSpec = FreshStudent | TextCNNStudent | BiLSTMStudent
@@ -64,9 +64,9 @@ def cut_config(spec: StudentFromTeacher, source: PreTrainedConfig) -> PreTrained
 def with_layers(source: PreTrainedConfig, kept: list[int]) -> PreTrainedConfig:
     config = copy.deepcopy(source)
     config.num_hidden_layers = len(kept)
-    kinds = getattr(source, "layer_types", None)  # ModernBERT alternates kinds of attention
-    if kinds is not None:
-        config.layer_types = [kinds[(i - 1) % len(kinds)] for i in kept]
+    for name, values in source.to_dict().items():  # one value a layer, as ModernBERT's kinds of attention
+        if isinstance(values, list) and len(values) == source.num_hidden_layers and name != "architectures":
+            setattr(config, name, [values[(i - 1) % len(values)] for i in kept])
     return config
 
 
@@ -131,13 +131,14 @@ def cut_student(source: PreTrainedModel, spec: StudentFromTeacher) -> PreTrained
         missing, extra = student.load_state_dict(weights, strict=False)
     # Some families have no norm in their first layer, so a deeper layer in its place has one too many.
     if missing or any(not key.startswith(f"{prefix}0.") for key in extra):
-        raise InputError(f"layers of {type(source).__name__} cannot be copied: missing {missing}, extra {extra}")
+        what = f"missing are {some(missing)}" if missing else f"left over are {some(extra)}"
+        raise InputError(f"task.student: layers of {type(source).__name__} cannot be copied: {what}")
     return student
 
 
 def build(config: PreTrainedConfig, what: str) -> PreTrainedModel:
     """A classifier with random weights, in fp32."""
-    fault = f"task.student: a {config.model_type} cannot have {what}"
+    fault = f"task.student: the {config.model_type} cannot have {what}"
     with explaining(lambda why: f"{fault}: {why}; choose other sizes, or name a pretrained student"):
         return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 
