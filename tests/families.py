@@ -48,6 +48,7 @@ INTRODUCTION = """# Families that work
 
 Tiny random models of each family of transformers {version}, tried by the dry run that `check_task.py` and every
 loading of a model make (`metakd/training/dry_run.py`). A family that is not listed is tried in the same way.
+Made by `python -m tests.families > docs/families.md`, which also says why a family does not work.
 
 - classifier: teacher or student on logits and labels
 - embeddings: `task.teacher` of a method with prototypes

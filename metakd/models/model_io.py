@@ -19,7 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from metakd.errors import InputError
 from metakd.manifests import write_json
 from metakd.models.domain_head import DomainHead
-from metakd.models.loading import first_not_finite, reading, some
+from metakd.models.loading import first_not_finite
+from metakd.models.model_files import reading, some
 
 INFO = "metakd.json"
 

@@ -15,7 +15,7 @@ from metakd.errors import InputError
 from metakd.methods.layer_maps import uniform
 from metakd.models.classifier import layer_prefix, set_labels
 from metakd.models.cnn_lstm import BiLSTMConfig, TextCNNConfig, copy_word_embeddings
-from metakd.models.loading import explaining, some
+from metakd.models.model_files import explaining, some
 
 log = logging.getLogger(__name__)
 FreshSpec = FreshStudent | TextCNNStudent | BiLSTMStudent

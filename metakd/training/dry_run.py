@@ -20,7 +20,8 @@ from metakd.data.encoding import Batch, EncodedRows, model_inputs, tokenise
 from metakd.data.labels import Labels
 from metakd.errors import InputError
 from metakd.models.domain_head import DomainHead
-from metakd.models.loading import explaining, load_classifier, load_encoder, load_tokenizer
+from metakd.models.loading import load_classifier, load_encoder, load_tokenizer
+from metakd.models.model_files import explaining
 from metakd.objectives.features import FEATURES, FeatureLayer, compute_features
 
 # A single word and a longer pair, so that one row is padded and both token types occur, even in very short rows.

@@ -24,7 +24,8 @@ from metakd.errors import InputError
 from metakd.models.attention import enable_reading
 from metakd.models.classifier import labels_of
 from metakd.models.domain_head import DomainHead
-from metakd.models.loading import load_classifier, load_config, load_encoder, load_tokenizer, reading
+from metakd.models.loading import load_classifier, load_config, load_encoder, load_tokenizer
+from metakd.models.model_files import reading
 from metakd.models.model_io import ModelInfo, load_domain_head, load_info, save_model
 from metakd.models.pooling import embed
 from metakd.models.student_init import student_config
