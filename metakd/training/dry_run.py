@@ -177,7 +177,7 @@ def compare(
     name: str,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    """Raise InputError unless a row's values are the same alone and padded.
+    """Raise InputError unless the short row's values are the same alone and padded to the long one.
 
     Args:
         compute: from a batch to values [B, ...] and the names of their axes without B; None for logits [B, C] or token
@@ -188,24 +188,24 @@ def compare(
         return compute({key: value.to(model.device) for key, value in rows.batch(np.array(numbers)).items()})
 
     with evaluating(model):
-        together, alone = run([0, 1]), [run([0]), run([1])]
-    for row, length in enumerate(rows.lengths.tolist()):
-        for what, (values, named_axes) in alone[row].items():
-            axes = named_axes or ("LD" if values.dim() == 3 else "C")
-            shape = [size for axis, size in zip(axes, values.shape[1:], strict=True) if axis == "L"]
-            if any(size != length for size in shape):
-                raise InputError(f"{name}: {what} has {shape[0]} tokens for a row of {length}; use another model")
-            slices = tuple(slice(length) if axis == "L" else slice(None) for axis in axes)
-            one, other = values[0], together[what][0][row][slices]
-            one, other = (shown.masked_fill(shown == torch.finfo(shown.dtype).min, 0) for shown in (one, other))
-            if not bool(torch.isfinite(one).all() & torch.isfinite(other).all()):
-                raise InputError(f"{name}: {what} holds NaN or infinity for a short row; the weights are damaged")
-            largest, difference = float(one.abs().max()), float((one - other).abs().max())
-            if difference > TOLERANCE * largest:
-                raise InputError(
-                    f"{name}: {what} of a row differ alone and padded in a batch, by {difference:.2g} of "
-                    f"{largest:.2g}; {padding_remedy(model, tokenizer)}"
-                )
+        together, alone = run([0, 1]), run([0])
+    length = int(rows.lengths[0])
+    for what, (values, named_axes) in alone.items():
+        axes = named_axes or ("LD" if values.dim() == 3 else "C")
+        tokens = [size for axis, size in zip(axes, values.shape[1:], strict=True) if axis == "L" and size != length]
+        if tokens:
+            raise InputError(f"{name}: {what} has {tokens[0]} tokens for a row of {length}; use another model")
+        slices = tuple(slice(length) if axis == "L" else slice(None) for axis in axes)
+        masked = torch.finfo(values.dtype).min  # the attention score of pairs outside a window
+        one, other = (row.masked_fill(row == masked, 0) for row in (values[0], together[what][0][0][slices]))
+        if not bool(one.isfinite().all() & together[what][0].isfinite().all()):
+            raise InputError(f"{name}: {what} holds NaN or infinity for a short row; the weights are damaged")
+        largest, difference = float(one.abs().max()), float((one - other).abs().max())
+        if difference > TOLERANCE * largest:
+            raise InputError(
+                f"{name}: {what} of a row differ alone and padded in a batch, by {difference:.2g} of {largest:.2g}; "
+                f"{padding_remedy(model, tokenizer)}"
+            )
 
 
 def padding_remedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -141,7 +141,8 @@ def require_finite(
     Raises:
         InputError: it names the model, the first such row and, if they are the cause, the weights.
     """
-    if not values or bool(torch.stack([part.isfinite().all() for part in values]).all()):
+    extremes = [value for part in values for value in part.aminmax()]  # one pass; NaN is both
+    if not values or bool(torch.stack(extremes).isfinite().all()):
         return
     finite = torch.stack([part.isfinite().flatten(1).all(1) for part in values]).all(0)
     guid, name = rows.guids[int(chosen[int(finite.int().argmin())])], getattr(model, "name_or_path", "")
