@@ -181,6 +181,9 @@ def check_raw_config(raw: dict[str, Any], place: str) -> None:
     """
     if raw.get("quantization_config"):
         raise InputError(f"{place} is of quantised weights, which cannot be trained or compared; name the full model")
+    kinds = raw.get("architectures") or []
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+        raise InputError(f"{place}: architectures is {kinds!r}; it must be a list of class names, or left out")
     problem = raw.get("problem_type")
     if problem is not None and problem not in PROBLEM_TYPES.values():
         raise InputError(f"{place}: problem_type is {problem!r}; it must be one of {list(PROBLEM_TYPES.values())}")

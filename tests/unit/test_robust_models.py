@@ -178,7 +178,12 @@ def test_labels_that_nobody_can_use_are_refused(labels: object, message: str, cl
         load_config(str(classifier))
 
 
-def test_a_problem_type_that_nobody_knows_is_refused(classifier: Path) -> None:
+def test_kinds_and_problem_types_that_nobody_knows_are_refused(classifier: Path) -> None:
+    for kinds in ([None], "BertForSequenceClassification", 7):
+        edit_json(classifier / "config.json", architectures=kinds)
+        with pytest.raises(InputError, match=r"config\.json: architectures is .*; it must be a list of class names"):
+            load_config(str(classifier))
+    edit_json(classifier / "config.json", architectures=["BertForSequenceClassification"])
     edit_json(classifier / "config.json", problem_type="binary")
     with pytest.raises(InputError, match=r"config\.json: problem_type is 'binary'; it must be one of"):
         load_config(str(classifier))
