@@ -30,17 +30,15 @@ def main(task: Task, out: Path, method: Method | None = None, remake: bool = Fal
     step = Step(out, {"max_length": task.max_length}, {"table": task.train, "model": task.teacher}, remake=remake)
     if step.finished():
         return
-    from metakd.data.encoding import encode, load_tokenizer
+    from metakd.data.encoding import encode
     from metakd.data.tables import TRAINING
-    from metakd.models.classifier import check_tokenizer_fits, load_encoder
     from metakd.models.pooling import embed
+    from metakd.training.dry_run import load_with_tokenizer
     from metakd.training.inference import fill_store
     from metakd.training.runtime import Together, start
 
     accelerator = start("fp32", task.training.cpu_tuning)  # fp32: the same vectors on every machine
-    tokenizer = load_tokenizer(task.teacher)
-    encoder = load_encoder(task.teacher)
-    check_tokenizer_fits(encoder, tokenizer, task.max_length, task.teacher)
+    encoder, tokenizer = load_with_tokenizer(task.teacher, None, task.max_length)
     rows = encode(task.train, tokenizer, task.max_length, required=TRAINING)
     encoder.to(accelerator.device)
     started, width = time.monotonic(), encoder.config.hidden_size

@@ -6,7 +6,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from metakd.cli import run
 from metakd.config import Task
@@ -15,9 +14,6 @@ from metakd.data.tables import LABELLED, TRAINING, label_and_domain_names, read_
 from metakd.errors import InputError, nearest
 from metakd.methods.method import Method
 from metakd.training.plan import RunFolder, hidden_from_teacher
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 
 def main(
@@ -36,7 +32,7 @@ def main(
 
     Args:
         task: task file (YAML).
-        method: method file (YAML); its layers, losses and teacher are checked against the models too.
+        method: method file (YAML); teacher and student are tried with it too.
         domains: domains to distil for, separated by spaces; by default all of the task's.
         domain: one domain, whose name may hold spaces.
         fraction: fraction of the labels of --domain that are visible.
@@ -47,12 +43,13 @@ def main(
     task.require("train", "dev", "test")
     label_names, domain_names = label_and_domain_names(task.train, task.problem)
     labels, known = Labels(tuple(task.labels or label_names), task.problem), task.domains or domain_names
+    labels.require_classes()
     chosen = [domain] if domain else domains.split() or known
     check_tables(task, labels, known, chosen)
     hidden = hidden_from_teacher(exclude_domain or domain, fraction, bool(exclude_domain))
     hidden.check_domains(known)
     if method is not None:
-        check_models(task, method, labels)
+        check_models(task, method, labels, known)
     for name, value in {"TRAIN": task.train, "TEST": task.test}.items():
         print(f"{name}={shlex.quote(value)}")
     print_array("DOMAINS", chosen)
@@ -72,13 +69,9 @@ def check_tables(task: Task, labels: Labels, known: Sequence[str], chosen: Seque
                 raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
 
 
-def check_models(task: Task, method: Method, labels: Labels) -> None:
-    """Refuse layers, losses and lengths that do not fit, from the models' configurations alone."""
-    from metakd.data.encoding import load_tokenizer
-    from metakd.models.classifier import load_config
-    from metakd.models.student_init import student_config
-    from metakd.objectives.terms import bind
-    from metakd.training.student_setup import require_same_tokenizer
+def check_models(task: Task, method: Method, labels: Labels, domains: Sequence[str]) -> None:
+    """Refuse layers, losses, lengths and model families that do not fit, in a dry run of the models."""
+    from metakd.training.bound_models import try_method
 
     method.check_task(task)
     method.check_student(task)
@@ -87,24 +80,7 @@ def check_models(task: Task, method: Method, labels: Labels) -> None:
             "this method trains an encoder and no classifier; make the encoder with experiments/distill.py, then start "
             "other students from its folder: --task.student FOLDER"
         )
-    teacher = load_config(task.teacher)
-    if isinstance(task.student, str):
-        student = load_config(task.student)
-        tokenizers = load_tokenizer(task.teacher), load_tokenizer(task.student)
-        for stage in method.stages:
-            require_same_tokenizer(stage.name, stage.terms, *tokenizers)
-    else:
-        student = student_config(task.student, teacher, labels)
-    for config, name in ((teacher, task.teacher), (student, str(task.student))):
-        check_length(config, name, task.max_length)
-    for stage in method.stages:
-        bind(stage.terms, teacher, student, labels.problem)
-
-
-def check_length(config: PreTrainedConfig, name: str, max_length: int) -> None:
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and max_length > positions:
-        raise InputError(f"{name} has {positions} positions, task.max_length is {max_length}; set it to less")
+    try_method(task, method, labels, domains)
 
 
 def print_plan(task: Task, method: Method, folder: RunFolder, domains: Sequence[str], chosen: Sequence[str]) -> None:

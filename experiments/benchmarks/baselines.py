@@ -27,7 +27,7 @@ from metakd.data.labels import Labels
 from metakd.methods.layer_maps import uniform
 from metakd.methods.method import Method
 from metakd.methods.stage import Stage
-from metakd.models.classifier import load_classifier
+from metakd.models.loading import load_classifier
 from metakd.models.student_init import cut_student
 from metakd.training.loop import parameter_groups
 

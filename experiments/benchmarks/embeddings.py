@@ -11,13 +11,13 @@ import datasets
 import numpy as np
 from common import ENCODER, INSTALL, MAX_LENGTH, Kind, empty_folder, machine_info, time_in_turns, write_random_rows
 from torch import Tensor
-from transformers import AutoModel
 
 from metakd.cli import run
-from metakd.data.encoding import Batch, EncodedRows, encode, load_tokenizer
+from metakd.data.encoding import Batch, EncodedRows, encode
 from metakd.data.tables import UNLABELLED, read_rows
 from metakd.errors import InputError
 from metakd.manifests import write_json
+from metakd.models.loading import load_encoder, load_tokenizer
 from metakd.models.pooling import embed
 from metakd.training.inference import BATCH_SIZE, infer_batches
 from metakd.training.runtime import start
@@ -51,7 +51,7 @@ def main(
     write_random_rows(table, kind, rows)
     texts = [row["text_a"] for row in read_rows(table)]
     accelerator, tokenizer = start("fp32"), load_tokenizer(encoder)
-    model = AutoModel.from_pretrained(encoder).eval()
+    model = load_encoder(encoder).eval()
     sentence_transformer = SentenceTransformer(encoder, device="cpu")  # averages tokens where a folder names no pooling
     sentence_transformer.max_seq_length = MAX_LENGTH[kind]
     vectors: dict[str, np.ndarray] = {}

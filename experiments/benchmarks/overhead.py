@@ -24,11 +24,11 @@ from metakd.cli import run
 from metakd.config import Training
 from metakd.cpu.tuning import tuned
 from metakd.data.batches import plan_epoch
-from metakd.data.encoding import encode, load_tokenizer
+from metakd.data.encoding import encode
 from metakd.data.labels import Labels
 from metakd.manifests import write_json
 from metakd.methods.stage import Stage, Term
-from metakd.models.classifier import load_classifier
+from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.student_init import cut_student
 from metakd.objectives.distillation import DistillationObjective
 from metakd.objectives.features import FeatureValues
@@ -72,7 +72,7 @@ def main(
         torch.manual_seed(1)
         student = cut_student(load_classifier(encoder, labels), STUDENT)
         objective = DistillationObjective(student, bind(stage.terms, None, student.config, labels.problem), None, None)
-        no_teacher = TeacherOutputs(None, None, [])
+        no_teacher = TeacherOutputs(None, None, [], encoded)
         return DistillationJob(objective, stage, encoded, None, np.ones(rows), no_teacher, labels, accelerator)
 
     losses: dict[str, list[float]] = {"loop": [], "bare": []}

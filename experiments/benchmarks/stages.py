@@ -25,11 +25,11 @@ from tabulate import tabulate
 
 from metakd.cli import run
 from metakd.config import Training
-from metakd.data.encoding import encode, load_tokenizer
+from metakd.data.encoding import encode
 from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
 from metakd.manifests import write_json
-from metakd.models.classifier import load_classifier
+from metakd.models.loading import load_classifier, load_tokenizer
 
 
 def main(

@@ -20,7 +20,7 @@ from metakd.steps import Processes
 
 log = logging.getLogger(__name__)
 COMPLETE = "complete.json"
-Compute = Callable[[Batch], dict[FeatureLayer, Tensor]]
+Compute = Callable[[np.ndarray, Batch], dict[FeatureLayer, Tensor]]
 
 
 class FeatureCache:
@@ -100,7 +100,7 @@ def cache_features(
     Processes write their shares into the same files. A cache that an earlier run finished is used again.
 
     Args:
-        compute: features of a batch.
+        compute: features of the rows with these numbers, given as a batch too.
         batches: this process's share of the rows.
         precision: in which `compute` runs.
         limit: largest size in bytes; the other limit is half of the free disk space.
@@ -108,7 +108,8 @@ def cache_features(
     Raises:
         OSError: the disk is full all the same.
     """
-    cache = FeatureCache(folder, rows.lengths, compute(rows.batch(np.array([0]))))
+    first = np.array([0])
+    cache = FeatureCache(folder, rows.lengths, compute(first, rows.batch(first)))
     folder.mkdir(parents=True, exist_ok=True)
     guids = hashlib.sha256("\n".join(rows.guids).encode("utf-8", "surrogateescape")).hexdigest()
     content = {
@@ -136,7 +137,7 @@ def cache_features(
     cache.open()
     if not done:
         for chosen, batch in batches:
-            cache.write(chosen, compute(batch))
+            cache.write(chosen, compute(chosen, batch))
         processes.wait()
         if processes.main:
             manifests.write_json(folder / COMPLETE, content)

@@ -13,12 +13,11 @@ import datasets
 import numpy as np
 import torch
 import transformers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 import metakd
 from metakd.data.labels import Labels
 from metakd.data.tables import LABELLED, load_table
-from metakd.errors import InputError
 
 Batch = dict[str, torch.Tensor]
 # The ids of this text show how a tokenizer treats case, accents, punctuation, white space and special tokens.
@@ -31,18 +30,6 @@ ARRAYS = ("lengths", "labels", "labelled", "domains", "weights")  # the fields o
 def model_inputs(batch: Batch) -> Batch:
     """The entries of a batch that an encoder takes as inputs."""
     return {name: batch[name] for name in MODEL_INPUTS if name in batch}
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a Hub name or folder.
-
-    Raises:
-        InputError: there is none, or it cannot be loaded.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no tokenizer could be loaded from {name!r}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -169,7 +156,7 @@ def encode(
         transformers.__version__,
     ]
     encoded = table.map(
-        lambda rows: _tokenise(rows, tokenizer, max_length),
+        lambda rows: tokenise(rows, tokenizer, max_length),
         batched=True,
         remove_columns=["text_a", "text_b"],
         new_fingerprint=hashlib.sha256(json.dumps(cache_key).encode()).hexdigest()[:16],
@@ -213,7 +200,7 @@ def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) ->
     return all(one(*texts)["input_ids"] == other(*texts)["input_ids"] for texts in ((PROBE,), (PROBE, PROBE)))
 
 
-def _tokenise(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
+def tokenise(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, list]:
     """Token ids, token types and lengths of rows; only the rows with a text_b are encoded as pairs."""
     count = len(rows["text_a"])
     with_types = "token_type_ids" in tokenizer.model_input_names

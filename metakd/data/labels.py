@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from metakd.errors import InputError
+
 ProblemType = Literal["single_label", "multi_label", "regression"]
 SelectBy = Literal["accuracy", "macro_f1"]  # dev scores that epochs can be compared by
 SEPARATOR = "|"
@@ -30,6 +32,14 @@ class Labels:
 
     names: tuple[str, ...]
     problem: ProblemType = "single_label"
+
+    def require_classes(self) -> None:
+        """Raise InputError where there is nothing to tell apart: a classifier of one class learns nothing."""
+        if self.problem == "single_label" and len(self.names) < 2:
+            raise InputError(
+                f"the task has the classes {list(self.names)}, a classifier needs two or more; add rows of other "
+                "classes, or name the classes in task.labels"
+            )
 
     def first_unknown(self, label: str) -> str | None:
         """The first class name of a label that is not in `names`, or a regression's label if it is not a number."""

@@ -19,6 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from metakd.errors import InputError
 from metakd.manifests import write_json
 from metakd.models.domain_head import DomainHead
+from metakd.models.loading import first_not_finite
+from metakd.models.model_files import reading, some
 
 INFO = "metakd.json"
 
@@ -49,7 +51,18 @@ def save_model(
     info: ModelInfo,
     auxiliary_modules: Mapping[str, nn.Module | None],
 ) -> None:
-    """Write a model, its tokenizer and the modules that were trained with it."""
+    """Write a model, its tokenizer and the modules that were trained with it.
+
+    Raises:
+        InputError: a weight is not finite.
+    """
+    for module_name, module in {"the model": model, **auxiliary_modules}.items():
+        tensor = first_not_finite(module) if module is not None else None
+        if tensor is not None:
+            raise InputError(
+                f"the trained model is not saved: {tensor} of {module_name} holds NaN or infinity, so training "
+                "diverged; lower the learning rate"
+            )
     tokenizer.model_max_length = info.max_length  # so that `truncation=True` cuts where training did
     if tokenizer.is_fast:  # else its file holds the padding and truncation of its last call
         tokenizer.backend_tokenizer.no_padding()
@@ -65,7 +78,34 @@ def save_model(
 def load_info(folder: str | Path) -> ModelInfo | None:
     """How a model of ours was trained; None for any other model."""
     path = Path(folder) / INFO
-    return ModelInfo(**json.loads(path.read_text("utf-8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    with reading(folder, INFO):
+        content = json.loads(path.read_text("utf-8"))
+    fault = info_fault(content)
+    if fault is not None:
+        raise InputError(
+            f"{path} does not say how a model was trained: {fault}; make the model again, or delete the file to use "
+            "the model as one of unknown training"
+        )
+    return ModelInfo(**content)
+
+
+def info_fault(content: Any) -> str | None:
+    """Why the content of an info file is not that of a `ModelInfo`; None if it is."""
+    if not isinstance(content, dict):
+        return "it holds no mapping"
+    types: dict[str, type] = {"domains": list, "max_length": int, "recipe": dict, "starts_from": str, "notes": list}
+    for name, kind in types.items():
+        if name not in content and name in ("domains", "max_length"):
+            return f"{name} is missing"
+        value: object = content.get(name, kind())
+        if type(value) is not kind or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+            return f"{name} is {value!r}"
+    if content["max_length"] < 1 or len(set(content["domains"])) != len(content["domains"]):
+        return "max_length is below 1, or a domain occurs twice"
+    unknown = sorted(set(content) - set(types))
+    return f"nobody knows its {some(unknown)}" if unknown else None
 
 
 def load_domain_head(folder: str | Path, width: int) -> tuple[DomainHead, list[str]] | None:
@@ -74,8 +114,12 @@ def load_domain_head(folder: str | Path, width: int) -> tuple[DomainHead, list[s
     if info is None or not path.is_file():
         return None
     head = DomainHead(width, len(info.domains))
+    with reading(folder, "domain head"):
+        tensors = load_file(path)
     try:
-        head.load_state_dict(load_file(path))
+        head.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f"{path} does not fit a model of width {width} over {info.domains}: {error}") from None
+    if (tensor := first_not_finite(head)) is not None:
+        raise InputError(f"{path} is damaged: {tensor} holds NaN or infinity; make the model again")
     return head, info.domains

@@ -6,6 +6,7 @@ import copy
 import logging
 
 import numpy as np
+import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from metakd.config import BiLSTMStudent, FreshStudent, StudentFromTeacher, TextCNNStudent
@@ -14,6 +15,7 @@ from metakd.errors import InputError
 from metakd.methods.layer_maps import uniform
 from metakd.models.classifier import layer_prefix, set_labels
 from metakd.models.cnn_lstm import BiLSTMConfig, TextCNNConfig, copy_word_embeddings
+from metakd.models.model_files import explaining, some
 
 log = logging.getLogger(__name__)
 FreshSpec = FreshStudent | TextCNNStudent | BiLSTMStudent
@@ -62,9 +64,9 @@ def cut_config(spec: StudentFromTeacher, source: PreTrainedConfig) -> PreTrained
 def with_layers(source: PreTrainedConfig, kept: list[int]) -> PreTrainedConfig:
     config = copy.deepcopy(source)
     config.num_hidden_layers = len(kept)
-    kinds = getattr(source, "layer_types", None)  # ModernBERT alternates kinds of attention
-    if kinds is not None:
-        config.layer_types = [kinds[(i - 1) % len(kinds)] for i in kept]
+    for name, values in source.to_dict().items():  # one value a layer, as ModernBERT's kinds of attention
+        if isinstance(values, list) and len(values) == source.num_hidden_layers and name != "architectures":
+            setattr(config, name, [values[(i - 1) % len(values)] for i in kept])
     return config
 
 
@@ -77,11 +79,27 @@ def resized_config(spec: FreshStudent, teacher: PreTrainedConfig) -> PreTrainedC
         raise InputError(
             f"student: {heads} heads do not divide hidden_size {spec.hidden_size}; set heads: to one of {fitting}"
         )
-    config.hidden_size, config.num_attention_heads = spec.hidden_size, heads
+    follow_width(config, spec.hidden_size, heads)
     for name in ("intermediate_size", "hidden_dim"):
         if hasattr(config, name):
             setattr(config, name, spec.intermediate_size or 4 * spec.hidden_size)
     return config
+
+
+def follow_width(config: PreTrainedConfig, width: int, heads: int) -> None:
+    """Set a configuration's width and heads, and the sizes of its family that equal them in the teacher.
+
+    Examples are DeBERTa's pooler_hidden_size, an embedding_size that is no bottleneck, and num_key_value_heads.
+    """
+    old_width, old_heads = config.hidden_size, config.num_attention_heads
+    for name, value in config.to_dict().items():
+        if value == old_width and name.endswith(("_size", "dim", "d_model")) and "vocab" not in name:
+            setattr(config, name, width)
+        elif name == "num_key_value_heads" and value == old_heads:
+            config.num_key_value_heads = heads
+        elif name == "head_dim" and value == old_width // old_heads:
+            config.head_dim = width // heads
+    config.hidden_size, config.num_attention_heads = width, heads
 
 
 def cnn_lstm_config(spec: TextCNNStudent | BiLSTMStudent, teacher: PreTrainedConfig) -> PreTrainedConfig:
@@ -100,7 +118,7 @@ def cnn_lstm_config(spec: TextCNNStudent | BiLSTMStudent, teacher: PreTrainedCon
 def cut_student(source: PreTrainedModel, spec: StudentFromTeacher) -> PreTrainedModel:
     """A student of the source's class that copies some of its layers and everything outside the layers."""
     kept = kept_layers(spec, source.config.num_hidden_layers)
-    student = AutoModelForSequenceClassification.from_config(cut_config(spec, source.config))
+    student = build(cut_config(spec, source.config), f"layers {kept}")
     prefix = layer_prefix(source)
     assert prefix == layer_prefix(student)
     state = source.state_dict()
@@ -108,16 +126,26 @@ def cut_student(source: PreTrainedModel, spec: StudentFromTeacher) -> PreTrained
     for j, i in enumerate(kept):
         start = f"{prefix}{i - 1}."
         weights |= {f"{prefix}{j}.{k.removeprefix(start)}": v for k, v in state.items() if k.startswith(start)}
-    missing, extra = student.load_state_dict(weights, strict=False)
+    # Some families have tensors outside the layers whose shape depends on their number.
+    with explaining(lambda why: f"task.student: layers of {type(source).__name__} cannot be copied: {why}"):
+        missing, extra = student.load_state_dict(weights, strict=False)
     # Some families have no norm in their first layer, so a deeper layer in its place has one too many.
     if missing or any(not key.startswith(f"{prefix}0.") for key in extra):
-        raise InputError(f"layers of {type(source).__name__} cannot be copied: missing {missing}, extra {extra}")
+        what = f"missing are {some(missing)}" if missing else f"left over are {some(extra)}"
+        raise InputError(f"task.student: layers of {type(source).__name__} cannot be copied: {what}")
     return student
+
+
+def build(config: PreTrainedConfig, what: str) -> PreTrainedModel:
+    """A classifier with random weights, in fp32."""
+    fault = f"task.student: the {config.model_type} cannot have {what}"
+    with explaining(lambda why: f"{fault}: {why}; choose other sizes, or name a pretrained student"):
+        return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 
 
 def fresh_student(spec: FreshSpec, pretrained: PreTrainedModel, labels: Labels) -> PreTrainedModel:
     """A student with random weights; one that is no transformer gets the pretrained word embeddings."""
-    student = AutoModelForSequenceClassification.from_config(student_config(spec, pretrained.config, labels))
+    student = build(student_config(spec, pretrained.config, labels), f"the sizes {spec}")
     if isinstance(spec, FreshStudent):
         log.warning(
             "NOTE: the student starts from random weights. A pretrained student of this size (task.student: a name "

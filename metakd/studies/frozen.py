@@ -10,12 +10,12 @@ import torch
 
 from metakd.config import Task
 from metakd.cpu.tuning import tune
-from metakd.data.encoding import EncodedRows, encode, load_tokenizer
+from metakd.data.encoding import EncodedRows, encode
 from metakd.data.formats import Row
 from metakd.data.row_store import RowStore
 from metakd.data.tables import UNLABELLED
-from metakd.models.classifier import check_tokenizer_fits, load_encoder
 from metakd.models.pooling import embed
+from metakd.training.dry_run import load_with_tokenizer
 from metakd.training.inference import infer_batches
 from metakd.training.runtime import start
 
@@ -29,9 +29,9 @@ class EmbeddingInputs:
 
     def __init__(self, task: Task, embeddings: Path) -> None:
         self.embeddings, self.max_length = embeddings, task.max_length
-        self.accelerator, self.tokenizer = start("fp32", task.training.cpu_tuning), load_tokenizer(task.teacher)
-        self.encoder = load_encoder(task.teacher).to(self.accelerator.device)
-        check_tokenizer_fits(self.encoder, self.tokenizer, task.max_length, task.teacher)
+        self.accelerator = start("fp32", task.training.cpu_tuning)
+        self.encoder, self.tokenizer = load_with_tokenizer(task.teacher, None, task.max_length)
+        self.encoder.to(self.accelerator.device)
         self.threads, self.device = torch.get_num_threads(), self.accelerator.device.type
         self.parameters = sum(parameter.numel() for parameter in self.encoder.parameters())
         if task.training.cpu_tuning == "auto" and self.accelerator.device.type == "cpu":

@@ -69,7 +69,7 @@ def stage_job(run: DistillationRun, prepared: PreparedStage, epochs: int, cache:
             prepared.logits, teacher, wanted, prepared.rows, cache, training.teacher_cache_gb * 1e9, run.accelerator
         )
     else:
-        outputs = TeacherOutputs(prepared.logits, teacher, wanted)
+        outputs = TeacherOutputs(prepared.logits, teacher, wanted, prepared.rows)
     return DistillationJob(
         objective, prepared.stage, prepared.rows, prepared.dev, prepared.weights, outputs, run.labels, run.accelerator,
         run.plan.task.select_by,

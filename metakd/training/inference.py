@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.cpu.tuning import tune
 from metakd.data.batches import plan_inference
-from metakd.data.encoding import Batch, EncodedRows, encode, load_tokenizer
+from metakd.data.encoding import Batch, EncodedRows, encode
 from metakd.data.labels import Labels
 from metakd.data.row_store import RowStore, create_store
 from metakd.data.tables import UNLABELLED
 from metakd.errors import InputError
-from metakd.models.classifier import check_tokenizer_fits, is_classifier, labels_of, load_classifier, load_config
+from metakd.models.classifier import is_classifier, labels_of
+from metakd.models.loading import first_not_finite, load_config
 from metakd.models.model_io import load_info
 from metakd.models.views import compute_views
+from metakd.training.dry_run import load_with_tokenizer
 
 BATCH_SIZE = 64
 
@@ -74,10 +76,9 @@ def load_trained_classifier(
     if not is_classifier(config):
         raise InputError(f"{folder} holds no trained classifier")
     labels = labels_of(config)
-    model = load_classifier(str(folder), labels).to(accelerator.device).eval()
     length = max_length or (info.max_length if info else 128)
-    tokenizer = load_tokenizer(str(folder))
-    check_tokenizer_fits(model, tokenizer, length, str(folder))
+    model, tokenizer = load_with_tokenizer(str(folder), labels, length)
+    model.to(accelerator.device).eval()
     if cpu_tuning == "auto" and accelerator.device.type == "cpu":
         tune(model)
     return LoadedClassifier(model, tokenizer, labels, length)
@@ -114,14 +115,42 @@ def infer_batches(
     Args:
         compute: values of a batch on the device.
         title, done: see `batches_over`.
+
+    Raises:
+        InputError: a value is not finite.
     """
     training = model.training
     model.eval()
     for chosen, batch in batches_over(rows, accelerator, title, done):
         with accelerator.autocast():
             values = compute(batch)
+        require_finite([values], model, rows, chosen, title)
         yield chosen, values.float().cpu().numpy()
     model.train(training)
+
+
+def require_finite(
+    values: Collection[Tensor], model: nn.Module, rows: EncodedRows, chosen: np.ndarray, title: str
+) -> None:
+    """Refuse values [B, ...] of a model that are not finite.
+
+    Args:
+        chosen: the numbers of the batch's rows [B].
+        title: of what is computed.
+
+    Raises:
+        InputError: it names the model, the first such row and, if they are the cause, the weights.
+    """
+    extremes = [value for part in values for value in part.aminmax()]  # one pass; NaN is both
+    if not values or bool(torch.stack(extremes).isfinite().all()):
+        return
+    finite = torch.stack([part.isfinite().flatten(1).all(1) for part in values]).all(0)
+    guid, name = rows.guids[int(chosen[int(finite.int().argmin())])], getattr(model, "name_or_path", "")
+    tensor = first_not_finite(model)
+    remedy = "look at the row's text, or set task.training.precision to fp32"
+    if tensor is not None:  # loaded weights are finite
+        remedy = f"{tensor} does too, so training diverged; lower the learning rate"
+    raise InputError(f"{title}: {name or type(model).__name__} gives NaN or infinity for row {guid!r}; {remedy}")
 
 
 def logits_fn(model: PreTrainedModel) -> Callable[[Batch], Tensor]:

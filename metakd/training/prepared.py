@@ -19,16 +19,15 @@ from metakd.data.tables import LABELLED
 from metakd.errors import InputError
 from metakd.evaluation.metrics import headline
 from metakd.methods.stage import Stage
-from metakd.models.attention import enable_reading
-from metakd.models.classifier import label_order, labels_of
+from metakd.models.classifier import label_order
 from metakd.models.domain_head import DomainHead
-from metakd.objectives.features import request_for
-from metakd.objectives.terms import BoundTerm, wanted_features
+from metakd.objectives.terms import BoundTerm
+from metakd.training.bound_models import BoundModels, load_models
 from metakd.training.inference import predict_logits
 from metakd.training.plan import DistillationPlan, differences, scaled_budget, teacher_facts
 from metakd.training.runtime import seed_everything
-from metakd.training.student_setup import bind_stage, start_student, student_head
-from metakd.training.teachers import Teacher, average_logits, load_teacher
+from metakd.training.student_setup import student_head
+from metakd.training.teachers import Teacher, average_logits
 from metakd.training.transfer_rows import TransferRows, load_transfer_rows
 
 log = logging.getLogger(__name__)
@@ -93,64 +92,35 @@ def prepare(plan: DistillationPlan, labels: Labels, domains: list[str], accelera
         labels, domains: the task's.
     """
     task = plan.task
-
-    def load(role: str) -> Teacher:
-        return load_teacher(plan.inputs[role], task, labels, domains, accelerator.device)
-
-    teachers = [load(role) for role in plan.teachers]
-    seed_everything(task.training.seed)  # a fresh head is the same whoever teaches
-    start = start_student(plan, labels, teachers)
-    student, tokenizer = start.student, start.tokenizer
-    labels = labels_of(student.config)  # in the student's order, which may be its teacher's
-    stage_teachers = {s.name: load(role) for s in plan.stages if (role := plan.stage_teacher(s)) is not None}
-    bound: dict[str, tuple[Teacher | None, list[BoundTerm]]] = {}
-    for stage in plan.stages:
-        teacher = stage_teachers.get(stage.name, teachers[0] if teachers else None) if stage.needs_activations else None
-        bound[stage.name] = teacher, bind_stage(stage, teacher, start, labels)
-    make_readable([*bound.values()], student)
-    if not plan.method.trains_classifier and student.base_model is student:
-        raise InputError(
-            f"this method trains an encoder and no classifier, but a {student.config.model_type} has no encoder of its "
-            "own; add a stage on logits or labels"
-        )
+    models = load_models(plan, labels, domains, accelerator.device)
+    student, tokenizer, labels = models.start.student, models.start.tokenizer, models.labels
     if task.training.cpu_tuning == "auto" and accelerator.device.type == "cpu":
-        for teacher in {id(t): t for t in [*teachers, *stage_teachers.values()]}.values():
+        for teacher in models.all_teachers:
             tune(teacher.model)
     rows = load_transfer_rows(plan, labels, domains, tokenizer)
-    logits = stage_logits(plan, rows, teachers, stage_teachers, accelerator)
+    logits = stage_logits(plan, rows, models, accelerator)
     dev = load_dev(plan, tokenizer, labels, domains)
-    teacher_score = None if dev is None else score_teachers(plan, teachers, labels, domains, accelerator)
+    teacher_score = None if dev is None else score_teachers(plan, models.teachers, labels, domains, accelerator)
     stages, trained = [], False
     for stage in plan.stages:
         trained = trained or stage.trains_classifier
         stage_dev = dev if trained else None
-        stages.append(prepare_stage(plan, stage, *bound[stage.name], rows, logits[stage.name], stage_dev))
+        stages.append(prepare_stage(plan, stage, *models.bound[stage.name], rows, logits[stage.name], stage_dev))
     seed_everything(task.training.seed)
-    heads = [teacher.head for teacher, _ in bound.values() if teacher is not None and teacher.head is not None]
+    heads = [teacher.head for teacher, _ in models.bound.values() if teacher is not None and teacher.head is not None]
     head = student_head(heads[0], student, plan.inputs, domains) if heads else None
-    notes = [*teacher_notes(plan, teachers), *start_notes(plan)]
+    notes = [*teacher_notes(plan, models.teachers), *start_notes(plan)]
     for note in notes:
         log.warning("NOTE: %s", note)
     return DistillationRun(
-        plan, stages, student, tokenizer, labels, head, start.starts_from, notes, teacher_score, accelerator
+        plan, stages, student, tokenizer, labels, head, models.start.starts_from, notes, teacher_score, accelerator
     )
-
-
-def make_readable(bound: Sequence[tuple[Teacher | None, list[BoundTerm]]], student: PreTrainedModel) -> None:
-    """Let the attention of teachers and student be read where a term needs it."""
-    for teacher, terms in bound:
-        of_teacher, of_student = map(request_for, wanted_features(terms))
-        if teacher is not None and of_teacher.reads_attention:
-            enable_reading(teacher.model)
-        if of_student.reads_attention:
-            enable_reading(student)
 
 
 def stage_logits(
     plan: DistillationPlan,
     rows: TransferRows,
-    teachers: Sequence[Teacher],
-    stage_teachers: dict[str, Teacher],
+    models: BoundModels,
     accelerator: Accelerator,
 ) -> dict[str, np.ndarray | None]:
     """The logits [n, C] of all rows that each stage learns from, by stage name; the method's are computed once."""
@@ -160,13 +130,13 @@ def stage_logits(
         logits[stage.name] = None
         if not stage.needs_logits:
             continue
-        if stage.name in stage_teachers:
-            logits[stage.name] = rows.teacher_logits([stage_teachers[stage.name]], accelerator)
+        if stage.name in models.stage_teachers:
+            logits[stage.name] = rows.teacher_logits([models.stage_teachers[stage.name]], accelerator)
             continue
         if of_method is None:
             from_file = "logits" in plan.inputs
-            of_method = rows.logits_from_file() if from_file else rows.teacher_logits(teachers, accelerator)
-            log.info("logits from %s", plan.inputs.get("logits", ", ".join(t.name for t in teachers)))
+            of_method = rows.logits_from_file() if from_file else rows.teacher_logits(models.teachers, accelerator)
+            log.info("logits from %s", plan.inputs.get("logits", ", ".join(t.name for t in models.teachers)))
         logits[stage.name] = of_method
     return logits
 

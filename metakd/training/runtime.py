@@ -10,7 +10,6 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list
 
@@ -39,8 +38,6 @@ def start(
     cpu = not torch.accelerator.is_available()
     if cpu and cpu_tuning == "auto":
         tune_process()
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.config import StudentFromTeacher
-from metakd.data.encoding import load_tokenizer, same_tokens
+from metakd.data.encoding import same_tokens
 from metakd.data.labels import Labels
 from metakd.errors import InputError
 from metakd.methods.stage import OUTPUTS, Stage, Term
-from metakd.models.classifier import check_tokenizer_fits, load_classifier
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import load_domain_head
 from metakd.models.student_init import cut_student, describe_start, fresh_student, kept_layers
 from metakd.objectives.terms import BoundTerm, bind
+from metakd.training.dry_run import load_with_tokenizer, try_model
 from metakd.training.plan import DistillationPlan
 from metakd.training.teachers import Teacher
 
@@ -52,14 +52,15 @@ def start_student(plan: DistillationPlan, labels: Labels, teachers: Sequence[Tea
         source, tokenizer = teachers[0].model, teachers[0].tokenizer
     else:
         name = plan.inputs["student" if isinstance(spec, str) else "pretrained"]
-        source, tokenizer = load_classifier(name, labels), load_tokenizer(name)
-        check_tokenizer_fits(source, tokenizer, max_length, name)
+        source, tokenizer = load_with_tokenizer(name, labels, max_length)
     if isinstance(spec, str):
         student = source
     elif isinstance(spec, StudentFromTeacher):
         student = cut_student(source, spec)
     else:
         student = fresh_student(spec, source, labels)
+    if student is not source:
+        try_model(student, tokenizer, max_length, "the student")
     depth = getattr(source.config, "num_hidden_layers", 1)
     copied = kept_layers(spec, depth) if isinstance(spec, StudentFromTeacher) else None
     start = StudentStart(student, tokenizer, describe_start(spec, depth), copied, depth)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from metakd.models.classifier import label_order
 from metakd.objectives.features import FeatureLayer, FeatureValues, compute_features
 from metakd.paths import beside, folder_name
 from metakd.steps import ReadOnlyError, Step
-from metakd.training.inference import batches_over, fill_store, logits_fn
+from metakd.training.inference import batches_over, fill_store, logits_fn, require_finite
 from metakd.training.runtime import Together
 from metakd.training.teachers import Teacher, average_logits
 
@@ -119,10 +119,13 @@ class TeacherOutputs:
         logits: [n, C] in the student's label order; None where no term needs them.
         teacher: whose features are matched; None where none are.
         wanted: features and layers.
+        rows: the stage's rows.
     """
 
-    def __init__(self, logits: np.ndarray | None, teacher: Teacher | None, wanted: Sequence[FeatureLayer]) -> None:
-        self.logits, self.teacher, self.wanted = logits, teacher, wanted
+    def __init__(
+        self, logits: np.ndarray | None, teacher: Teacher | None, wanted: Sequence[FeatureLayer], rows: EncodedRows
+    ) -> None:
+        self.logits, self.teacher, self.wanted, self.rows = logits, teacher, wanted, rows
         self.cache: FeatureCache | None = None
 
     def start(self) -> None:
@@ -138,15 +141,21 @@ class TeacherOutputs:
             return FeatureValues(logits)
         if self.cache is not None:
             return FeatureValues(logits, self.cache.read(rows))
+        return FeatureValues(logits, self.features(rows, batch))
+
+    def features(self, rows: np.ndarray, batch: Batch) -> dict[FeatureLayer, torch.Tensor]:
+        """The teacher's features of these rows, all finite."""
         assert self.teacher is not None
-        return replace(compute_features(self.teacher.model, batch, self.wanted, self.teacher.head), logits=logits)
+        model = self.teacher.model
+        features = compute_features(model, batch, self.wanted, self.teacher.head).features
+        require_finite(features.values(), model, self.rows, rows, "teacher features")
+        return features
 
 
 class CachedTeacherOutputs(TeacherOutputs):
     """The same, with the features computed once before the first epoch and then read from disk, if they fit there.
 
     Args:
-        rows: the stage's rows.
         folder: of the cache.
         limit: largest size in bytes.
     """
@@ -161,8 +170,8 @@ class CachedTeacherOutputs(TeacherOutputs):
         limit: float,
         accelerator: Accelerator,
     ) -> None:
-        super().__init__(logits, teacher, wanted)
-        self.rows, self.folder, self.limit, self.accelerator = rows, folder, limit, accelerator
+        super().__init__(logits, teacher, wanted, rows)
+        self.folder, self.limit, self.accelerator = folder, limit, accelerator
         self.started = False
 
     def start(self) -> None:
@@ -172,10 +181,9 @@ class CachedTeacherOutputs(TeacherOutputs):
         self.started = True
 
         @torch.no_grad()
-        def compute(batch: Batch) -> dict[FeatureLayer, torch.Tensor]:
-            assert self.teacher is not None
+        def compute(rows: np.ndarray, batch: Batch) -> dict[FeatureLayer, torch.Tensor]:
             with self.accelerator.autocast():
-                return compute_features(self.teacher.model, batch, self.wanted, self.teacher.head).features
+                return self.features(rows, batch)
 
         batches = batches_over(self.rows, self.accelerator, "teacher features")
         precision = self.accelerator.mixed_precision

@@ -13,15 +13,15 @@ import numpy as np
 from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from metakd.data.encoding import EncodedRows, encode, load_tokenizer
+from metakd.data.encoding import EncodedRows, encode
 from metakd.data.few_labels import hide_labels
 from metakd.data.labels import Labels
 from metakd.data.tables import LABELLED, TRAINING
 from metakd.errors import InputError
-from metakd.models.classifier import check_tokenizer_fits, load_classifier
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import ModelInfo, save_model
 from metakd.paths import folder_name
+from metakd.training.dry_run import load_with_tokenizer, try_features
 from metakd.training.jobs import MultiTaskJob, TeacherJob
 from metakd.training.plan import TeacherPlan, teacher_facts
 from metakd.training.runtime import seed_everything
@@ -83,9 +83,9 @@ def load_inputs(plan: TeacherPlan, labels: Labels, domains: list[str]) -> Teache
         InputError: nothing is left to train or to choose epochs on, or prototype weights do not fit.
     """
     task, selection, recipe = plan.task, plan.selection, plan.recipe
+    labels.require_classes()
     name, max_length = plan.inputs["pretrained"], task.max_length
-    model, tokenizer = load_classifier(name, labels), load_tokenizer(name)
-    check_tokenizer_fits(model, tokenizer, max_length, name)
+    model, tokenizer = load_with_tokenizer(name, labels, max_length)
     rows = encode(plan.inputs["train"], tokenizer, max_length, labels, domains, TRAINING)
     dev = encode(plan.inputs["dev"], tokenizer, max_length, labels, domains, LABELLED)
     if recipe.kind in ("single", "multi"):
@@ -116,7 +116,7 @@ def load_inputs(plan: TeacherPlan, labels: Labels, domains: list[str]) -> Teache
 
 def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTraining:
     """One model for all its domains (single, mix, meta)."""
-    rows, recipe = inputs.rows, inputs.plan.recipe
+    rows, recipe, task = inputs.rows, inputs.plan.recipe, inputs.plan.task
     if len(inputs.domains) == 1 and recipe.kind == "meta":
         log.info("one domain: all prototype weights are 1, and there is no domain loss")
         rows = replace(rows, weights=np.ones(len(rows)))
@@ -124,7 +124,9 @@ def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTrainin
         raise InputError("every row has prototype weight 0; make the weights again, or set teacher.row_weight: uniform")
     with_domain_loss = len(inputs.domains) > 1 and recipe.domain_loss_weight > 0
     head = DomainHead(inputs.model.config.hidden_size, len(inputs.domains)) if with_domain_loss else None
-    task = inputs.plan.task
+    if head is not None:
+        name = inputs.plan.inputs["pretrained"]
+        try_features(inputs.model, inputs.tokenizer, task.max_length, [("transferable", 0)], head, name)
     job = TeacherJob(
         inputs.model, head, rows, inputs.dev, inputs.domains, recipe, inputs.labels, accelerator, task.training.seed,
         task.select_by,

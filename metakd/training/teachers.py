@@ -12,12 +12,13 @@ from scipy.special import expit, log_softmax, logit, logsumexp
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.config import Task
-from metakd.data.encoding import load_tokenizer
 from metakd.data.labels import Labels, ProblemType
 from metakd.errors import InputError
-from metakd.models.classifier import check_tokenizer_fits, is_classifier, labels_of, load_classifier, load_config
+from metakd.models.classifier import is_classifier, labels_of
 from metakd.models.domain_head import DomainHead
+from metakd.models.loading import load_config
 from metakd.models.model_io import ModelInfo, load_domain_head, load_info
+from metakd.training.dry_run import load_with_tokenizer
 
 
 @dataclass
@@ -48,10 +49,9 @@ def load_teacher(name: str, task: Task, labels: Labels, domains: list[str], devi
         labels: the task's.
         domains: the task's; the teacher's domain head is reordered to them.
     """
-    model = load_classifier(name, labels).to(device).eval()
     trained = is_classifier(load_config(name))
-    tokenizer = load_tokenizer(name)
-    check_tokenizer_fits(model, tokenizer, task.max_length, name)
+    model, tokenizer = load_with_tokenizer(name, labels, task.max_length)
+    model.to(device).eval()
     loaded = load_domain_head(name, model.config.hidden_size)
     head = loaded[0].for_domains(loaded[1], domains).to(device).eval() if loaded else None
     for module in filter(None, (model, head)):

@@ -40,7 +40,7 @@ def make_job(rows: EncodedRows, weights: np.ndarray, soft: Term = SOFT, **option
     stage = Stage("stage", [soft, HARD], 1, 1e-3, select="last", **options)
     objective = DistillationObjective(student, bind(stage.terms, None, student.config, "single_label"), None, None)
     logits = np.random.default_rng(2).normal(size=(12, 2)).astype(np.float32)
-    outputs = TeacherOutputs(logits, None, [])
+    outputs = TeacherOutputs(logits, None, [], rows)
     return DistillationJob(objective, stage, rows, None, weights, outputs, LABELS, start("fp32"))
 
 

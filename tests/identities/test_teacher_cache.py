@@ -46,7 +46,7 @@ class Compute:
         self.calls = 0
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> dict[FeatureLayer, Tensor]:
+    def __call__(self, rows: np.ndarray, batch: Batch) -> dict[FeatureLayer, Tensor]:
         self.calls += 1
         return compute_features(self.model, batch, WANTED, self.head).features
 
@@ -82,7 +82,7 @@ def test_cached_features_are_the_teachers(compute: Compute, rows: EncodedRows, t
     assert cache is not None
     numbers = np.array([7, 3, 40, 3])
     batch = rows.batch(numbers)
-    cached, expected, mask = cache.read(numbers), compute(batch), batch["attention_mask"].bool()
+    cached, expected, mask = cache.read(numbers), compute(numbers, batch), batch["attention_mask"].bool()
     assert cached.keys() == expected.keys() == set(WANTED)
     for key, values in expected.items():
         assert cached[key].shape == values.shape, key
@@ -113,7 +113,9 @@ def test_a_cache_of_other_rows_or_precision_or_a_killed_run_is_made_anew(
     backwards = rows.select(np.arange(len(rows))[::-1])
     cache = fill(tmp_path, compute, backwards, "bf16")
     assert cache is not None and compute.calls == 3 * 6
-    torch.testing.assert_close(cache.read(np.array([0]))["cls", 4], compute(backwards.batch(np.array([0])))["cls", 4])
+    first = np.array([0])
+    expected = compute(first, backwards.batch(first))
+    torch.testing.assert_close(cache.read(first)["cls", 4], expected["cls", 4])
     (tmp_path / COMPLETE).unlink()  # as if the run had been killed
     compute.calls = 0
     assert fill(tmp_path, compute, backwards, "bf16") is not None and compute.calls == 6

@@ -11,7 +11,8 @@ from metakd.config import StudentFromTeacher, Training
 from metakd.data.labels import Labels
 from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
-from metakd.models.classifier import labels_of, load_classifier, load_config
+from metakd.models.classifier import labels_of
+from metakd.models.loading import load_classifier, load_config
 from metakd.paths import folder_name
 from tests.conftest import (
     CUT,
@@ -70,7 +71,7 @@ def test_names_that_do_not_exist(tmp_path: Path, tables: Tables, pretrained: Pat
         (r"logits: no file '.*none\.tsv'", {"logits": str(tmp_path / "none.tsv")}),
         (r"classifies \['negative', 'positive'\], the task has \['negative', 'neutral'\]", {"task": other_labels}),
         (r"task.dev: no file '.*gone.tsv'", {"task": no_dev}),
-        ("has 66 positions, .*max_length is 80", {"task": too_long}),
+        ("max_length is 80, .* has 66 positions", {"task": too_long}),
     ):
         options = {"task": task, "method": read_method(), "teacher": teacher, "domain": "books", **changes}
         with pytest.raises(InputError, match=message):
@@ -165,7 +166,7 @@ def test_the_plan_of_a_run_is_checked_first(
     for message, changes in (
         ("3 does not divide 4", {"task": make_task(tables, pretrained, StudentFromTeacher(3, "uniform"))}),
         ("no model could be loaded from 'nowhere'", {"task": make_task(tables, pretrained, "nowhere")}),
-        ("has 66 positions, .*max_length is 80", {"task": make_task(tables, pretrained, CUT, max_length=80)}),
+        ("max_length is 80, .* has 66 positions", {"task": make_task(tables, pretrained, CUT, max_length=80)}),
         ("domain 'flims' is not among .*did you mean 'films'", {"domains": "books flims"}),
         ("exclude_domain is 'flims'.*did you mean 'films'", {"domain": "films", "exclude_domain": "flims"}),
         ("'soft_crossentropy' does not fit feature 'logits'.*'soft_cross_entropy'", {"method": wrong_loss}),

@@ -9,15 +9,17 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from metakd.config import BiLSTMStudent, FreshStudent, Student, StudentFromTeacher, TextCNNStudent
-from metakd.data.encoding import encode, load_tokenizer
+from metakd.data.encoding import encode
 from metakd.data.labels import Labels
 from metakd.data.tables import write_rows
 from metakd.errors import InputError
-from metakd.models.classifier import check_tokenizer_fits, label_order, layer_prefix, load_classifier
+from metakd.models.classifier import label_order, layer_prefix
 from metakd.models.domain_head import DomainHead
+from metakd.models.loading import load_classifier, load_tokenizer
 from metakd.models.model_io import ModelInfo, load_domain_head, load_info, save_model
 from metakd.models.pooling import embed, masked_mean
 from metakd.models.student_init import cut_student, describe_start, fresh_student, kept_layers, student_config
+from metakd.training.dry_run import try_model
 from tests.conftest import FAMILIES, make_rows, make_tokenizer, tiny_config
 
 LABELS = Labels(("no", "yes"))
@@ -155,15 +157,15 @@ def test_a_tokenizer_that_does_not_fit_is_refused() -> None:
     config = tiny_config()
     config.vocab_size = 20
     with pytest.raises(InputError, match="ids up to 24, the model has 20"):
-        check_tokenizer_fits(AutoModelForSequenceClassification.from_config(config), make_tokenizer(), 32, "m")
-    with pytest.raises(InputError, match="m has 66 positions, max_length is 67; set max_length to 66 or less"):
-        check_tokenizer_fits(classifier(), make_tokenizer(), 67, "m")
-    with pytest.raises(InputError, match="m has 65 positions, max_length is 66; set max_length to 65 or less"):
-        check_tokenizer_fits(classifier("roberta"), make_tokenizer(), 66, "m")  # it counts from 1
+        try_model(AutoModelForSequenceClassification.from_config(config), make_tokenizer(), 32, "m")
+    with pytest.raises(InputError, match=r"max_length is 67, but m has 66 positions; set task\.max_length .* to 66"):
+        try_model(classifier(), make_tokenizer(), 67, "m")
+    with pytest.raises(InputError, match=r"max_length is 66, but m has 65 positions; set task\.max_length .* to 65"):
+        try_model(classifier("roberta"), make_tokenizer(), 66, "m")  # it counts from 1
     tokenizer = make_tokenizer()
     tokenizer.pad_token = None
     with pytest.raises(InputError, match="m: the tokenizer has no padding token"):
-        check_tokenizer_fits(classifier(), tokenizer, 32, "m")
+        try_model(classifier(), tokenizer, 32, "m")
 
 
 def test_embeddings_leave_out_padding_and_cls(encoder: Callable[..., Path], tmp_path: Path) -> None:

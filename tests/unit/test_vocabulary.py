@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 
 from metakd.data.labels import Labels
 from metakd.errors import InputError
-from metakd.models.classifier import load_classifier
+from metakd.models.loading import load_classifier
 from metakd.models.model_io import ModelInfo, load_info, save_model
 from metakd.models.vocabulary import ids_to_keep, trim_tokenizer
 from tests.conftest import run_script
