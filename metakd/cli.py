@@ -11,6 +11,7 @@ from collections.abc import Callable
 from jsonargparse import auto_cli
 
 from metakd.errors import InputError
+from metakd.settings_files import SettingsParser
 
 CHATTY = ("httpx", "httpcore", "filelock", "datasets", "accelerate")
 
@@ -23,7 +24,7 @@ def run(main: Callable[..., None]) -> None:
     rank = int(os.environ.get("RANK", "0"))
     start_logging(rank)
     try:
-        auto_cli(main, as_positional=False, exit_on_error=False)
+        auto_cli(main, as_positional=False, exit_on_error=False, parser_class=SettingsParser)
     except ArgumentError as error:
         sys.exit(fail(f"{error}\nAll options are explained by --help.", rank))
     except InputError as error:

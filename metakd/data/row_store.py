@@ -12,13 +12,14 @@ import numpy as np
 from metakd.errors import InputError
 
 VALUES, KEYS, DONE = "values.npy", "keys.npy", "done.npy"
+KEY = np.dtype("V16")  # of a guid
 
 
 def guid_keys(guids: Iterable[str]) -> np.ndarray:
     """A hash of 16 bytes per guid [n]; its fixed width lets the keys be memory-mapped."""
     return np.array(
         [hashlib.blake2b(guid.encode("utf-8", "surrogateescape"), digest_size=16).digest() for guid in guids],
-        dtype="V16",
+        dtype=KEY,
     )
 
 
@@ -35,11 +36,22 @@ def create_store(folder: Path, guids: Iterable[str], width: int) -> None:
     partial.replace(folder / DONE)
 
 
+def _problem(values: np.ndarray, keys: np.ndarray) -> str:
+    """What is wrong with the arrays of a store; empty if nothing is."""
+    if not (isinstance(values, np.ndarray) and isinstance(keys, np.ndarray)):
+        return "it holds archives, not arrays"
+    if values.dtype != np.float32 or values.ndim != 2 or values.shape[1] == 0:
+        return f"{VALUES} holds {values.dtype} {list(values.shape)}, not float32 [rows, width]"
+    if keys.dtype != KEY or keys.ndim != 1:
+        return f"{KEYS} holds {keys.dtype} {list(keys.shape)}, not hashes of guids [rows]"
+    return "" if len(keys) == len(values) else f"{VALUES} has {len(values)} rows, {KEYS} {len(keys)}"
+
+
 class RowStore:
     """The vectors of a store: `values` [n, width], float32, in table order.
 
     Raises:
-        InputError: the folder has no store.
+        InputError: the folder has no store, or a damaged one.
     """
 
     def __init__(self, folder: Path, writable: bool = False) -> None:
@@ -48,8 +60,13 @@ class RowStore:
             self.values = np.load(folder / VALUES, mmap_mode=mode, allow_pickle=False)
             self.keys = np.load(folder / KEYS, mmap_mode="r", allow_pickle=False)
             self.done = np.load(folder / DONE, mmap_mode="r+", allow_pickle=False) if writable else None
-        except (FileNotFoundError, ValueError) as error:
-            raise InputError(f"{folder} is not a folder of row vectors: {error}; make it again") from None
+            problem = _problem(self.values, self.keys)
+        except PermissionError:
+            raise
+        except Exception as error:  # what numpy raises for a damaged file is of any type
+            problem = str(error)
+        if problem:
+            raise InputError(f"{folder} is not a folder of row vectors: {problem}; make it again")
         self.folder = folder
 
     def write(self, rows: np.ndarray, values: np.ndarray) -> None:
