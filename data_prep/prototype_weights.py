@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from metakd.data.labels import stratum
 from metakd.data.row_store import RowStore
 from metakd.data.tables import TRAINING, read_rows, write_rows
 from metakd.errors import InputError
-from metakd.manifests import MANIFEST, content_hash
+from metakd.manifests import MANIFEST, content_hash, read_json
 from metakd.methods.method import Method
 from metakd.steps import Step
 from metakd.training.plan import DomainSelection
 from metakd.weighting.prototypes import prototype_scores
+
+MOST_LINES = 20  # of the table of scores
+LONGEST_NAME = 40  # letters of a name in it
 
 
 def main(
@@ -60,31 +63,58 @@ def main(
     if step.finished():
         return
     check_embeddings(table, embeddings)
-    rows = [(row["guid"], row["label"], row["domain"]) for row in read_rows(table, required=TRAINING)]
-    guid_column, label_column, domain_column = zip(*rows, strict=True)
-    selection.check_domains(sorted(set(domain_column)))
-    strata = [stratum(label, task.problem) for label in label_column]
-    label_names, labels = np.unique(strata, return_inverse=True)
-    domain_names, domains = np.unique(domain_column, return_inverse=True)
-    visible = (np.array(label_column) != "") & (np.array(domain_column) != exclude_domain)
-    limited = np.flatnonzero(visible & (np.array(domain_column) == domain))
-    visible[limited] = visible_labels(
-        [guid_column[i] for i in limited], [strata[i] for i in limited], fraction, task.training.seed
-    )
+    guids, labels, domains = [], Numbering(), Numbering()
+    labelled = []
+    for row in read_rows(table, required=TRAINING):
+        guids.append(row["guid"])
+        labels.append(stratum(row["label"], task.problem))
+        domains.append(row["domain"])
+        labelled.append(row["label"] != "")
+    (label_names, label_of_row), (domain_names, domain_of_row) = labels.sorted(), domains.sorted()
+    selection.check_domains(domain_names)
+    visible = np.array(labelled)
+    if exclude_domain:
+        visible &= domain_of_row != domain_names.index(exclude_domain)
+    if domain:
+        limited = np.flatnonzero(visible & (domain_of_row == domain_names.index(domain)))
+        visible[limited] = visible_labels(
+            [guids[i] for i in limited], label_of_row[limited].tolist(), fraction, task.training.seed
+        )
     if not visible.any():
         raise InputError(f"{table} has no row with a visible label; prototypes are made of labelled rows")
     store = RowStore(embeddings)
-    store.require_guids(guid_column)
-    hidden_as_minus_one = np.where(visible, domains, -1)
+    store.require_guids(guids)
+    hidden_as_minus_one = np.where(visible, domain_of_row, -1)
     variant, alpha = method.prototypes.variant, method.prototypes.alpha
-    scores = prototype_scores(store.values, labels, hidden_as_minus_one, variant, alpha)
+    try:
+        scores = prototype_scores(store.values, label_of_row, hidden_as_minus_one, variant, alpha)
+    except InputError as error:
+        raise InputError(f"{embeddings}: {error}") from None
     with step.workspace() as file:
         if file is None:
             return
         write_rows(file, weighted_rows(table, scores), out.suffix)
-    print(score_table(scores, domains, labels, visible, list(domain_names), list(label_names)))
+    print(score_table(scores, domain_of_row, label_of_row, visible, domain_names, label_names))
     if not visible.all():
         print(f"{(~visible).sum()} rows without a visible label have no weight")
+
+
+class Numbering:
+    """A number for each name of a column, without a copy of the names for each row."""
+
+    def __init__(self) -> None:
+        self.number_of: dict[str, int] = {}
+        self.numbers = array("q")
+
+    def append(self, name: str) -> None:
+        self.numbers.append(self.number_of.setdefault(name, len(self.number_of)))
+
+    def sorted(self) -> tuple[list[str], np.ndarray]:
+        """The names, sorted, and the number of each row's name in that order [n]."""
+        names = sorted(self.number_of)
+        position = np.empty(len(names), dtype=np.int64)
+        position[[self.number_of[name] for name in names]] = np.arange(len(names))
+        return names, position[np.frombuffer(self.numbers, dtype=np.int64)]
 
 
 def weighted_rows(table: Path, scores: np.ndarray) -> Iterator[Row]:
@@ -101,14 +131,35 @@ def score_table(
     domain_names: list[str],
     label_names: list[str],
 ) -> str:
-    """Number of rows, mean, minimum and maximum of the scores of each domain and label."""
+    """Number of rows, mean, minimum and maximum of the scores of each domain and label.
+
+    Of many, those with the lowest and the highest means.
+    """
+    scores = scores[visible]
+    cells, cell_of_row = np.unique(domains[visible] * len(label_names) + labels[visible], return_inverse=True)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(cell_of_row))])[:-1]
+    in_order = scores[np.argsort(cell_of_row, kind="stable")]
+    counts = np.bincount(cell_of_row)
+    means = np.add.reduceat(in_order, starts) / counts
+    lowest, highest = np.minimum.reduceat(in_order, starts), np.maximum.reduceat(in_order, starts)
     lines = []
-    for k, domain in enumerate(domain_names):
-        for m, label in enumerate(label_names):
-            chosen = scores[(domains == k) & (labels == m) & visible]
-            if len(chosen):
-                lines.append([domain, label, len(chosen), chosen.mean(), chosen.min(), chosen.max()])
-    return tabulate(lines, ["domain", "label", "rows", "mean", "min", "max"], tablefmt="plain", floatfmt=".3f")
+    for i in range(len(cells)) if len(cells) <= MOST_LINES else extremes(means):
+        domain, label = divmod(cells[i], len(label_names))
+        names = [shorten(domain_names[domain]), shorten(label_names[label])]
+        lines.append([*names, counts[i], means[i], lowest[i], highest[i]])
+    table = tabulate(lines, ["domain", "label", "rows", "mean", "min", "max"], tablefmt="plain", floatfmt=".3f")
+    hidden = len(cells) - len(lines)
+    return f"{table}\n{hidden} more domains and labels lie between these" if hidden else table
+
+
+def shorten(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+
+
+def extremes(means: np.ndarray) -> list[int]:
+    """The cells with the lowest and the highest means, `MOST_LINES` in all."""
+    order = np.argsort(means, kind="stable").tolist()
+    return order[: MOST_LINES // 2] + order[-MOST_LINES // 2 :]
 
 
 def check_embeddings(table: Path, embeddings: Path) -> None:
@@ -116,7 +167,10 @@ def check_embeddings(table: Path, embeddings: Path) -> None:
     manifest = embeddings / MANIFEST
     if not manifest.is_file():
         raise InputError(f"{embeddings} has no {MANIFEST}; make it with extract_embeddings.py")
-    if json.loads(manifest.read_text("utf-8"))["inputs"]["table"] != content_hash(table):
+    inputs = read_json(manifest).get("inputs")
+    if not isinstance(inputs, dict) or "table" not in inputs:
+        raise InputError(f"{manifest} is damaged; extract the embeddings again")
+    if inputs["table"] != content_hash(table):
         raise InputError(
             f"{embeddings} was made from another table than {table}, or the table has changed since; extract the "
             "embeddings again"

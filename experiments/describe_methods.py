@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from metakd.cli import run
 from metakd.methods.describe import methods_table
 from metakd.methods.method import Method
+from metakd.settings_files import parse_settings
 
 FOLDER = Path(__file__).parent / "methods"
 BEGIN, END = "<!-- methods: experiments/describe_methods.py -->\n", "\n<!-- end of methods -->"
@@ -33,10 +32,8 @@ def main(write: bool = False) -> None:
 
 def table() -> str:
     """The table of all method files."""
-    parser = ArgumentParser()
-    parser.add_argument("--method", type=Method)
     files = sorted(FOLDER.glob("*.yaml"))
-    methods = {file.stem: parser.instantiate(parser.parse_args(["--method", str(file)])).method for file in files}
+    methods = {file.stem: parse_settings("method", Method, [f"--method={file}"]) for file in files}
     arxiv = {file.stem: re.search(r"arXiv (\d{4}\.\d{5})", file.read_text("utf-8")) for file in files}
     return methods_table(methods, {name: match[1] if match else "" for name, match in arxiv.items()})
 

@@ -23,11 +23,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile
 
 from metakd import steps
 from metakd.errors import InputError, shorten_message
 from metakd.evaluation.text import printable
+from metakd.ranges import check_value, type_hints
+from metakd.settings_files import SettingsParser
 
 CHATTY = ("httpx", "httpcore", "filelock", "datasets", "accelerate")
 NO_BARS = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
@@ -88,7 +90,7 @@ def several_processes() -> bool:
 
 def options(main: Callable[..., None]) -> dict[str, Any]:
     """The arguments of `main` from the command line. Scripts that make steps also have --verify."""
-    parser = ArgumentParser(exit_on_error=False, description=(inspect.getdoc(main) or "").partition("\n\n")[0])
+    parser = SettingsParser(exit_on_error=False, description=(inspect.getdoc(main) or "").partition("\n\n")[0])
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with options.")
     added = parser.add_function_arguments(main, as_group=False, as_positional=False, sub_configs=True)
     makes_steps = "remake" in added
@@ -98,6 +100,9 @@ def options(main: Callable[..., None]) -> dict[str, Any]:
     values = parser.instantiate(parser.parse_args())
     steps.VERIFY = makes_steps and values.pop("verify")
     values.pop("config", None)
+    hints = type_hints(main)
+    for name, value in values.items():
+        check_value(hints[name], value, name)
     return dict(values.items())
 
 

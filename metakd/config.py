@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from metakd.data.labels import ProblemType, SelectBy
+from metakd.data.formats import ONE_FILE
+from metakd.data.labels import SEPARATOR, ProblemType, SelectBy, require_different
 from metakd.errors import InputError, nearest
+from metakd.ranges import BelowOne, Count, NotNegative, Range, Seed, check_fields
 
 
 @dataclass
@@ -23,7 +25,7 @@ class StudentFromTeacher:
             methods with and without a teacher start alike.
     """
 
-    layers: int | list[int]
+    layers: Count | list[Count]
     choose: Literal["spread", "uniform", "first", "last"] = "spread"
     of: Literal["teacher", "pretrained"] = "teacher"
 
@@ -39,10 +41,10 @@ class FreshStudent:
         intermediate_size: width inside the feed-forward layers; 4 D by default.
     """
 
-    hidden_size: int
-    layers: int
-    heads: int | None = None
-    intermediate_size: int | None = None
+    hidden_size: Count
+    layers: Count
+    heads: Count | None = None
+    intermediate_size: Count | None = None
 
 
 @dataclass
@@ -58,10 +60,10 @@ class TextCNNStudent:
     """
 
     architecture: Literal["text_cnn"]
-    filters: int = 100
-    widths: list[int] = field(default_factory=lambda: [3, 4, 5])
-    embedding_size: int | None = None
-    dropout: float = 0.1
+    filters: Count = 100
+    widths: list[Count] = field(default_factory=lambda: [3, 4, 5])
+    embedding_size: Count | None = None
+    dropout: BelowOne = 0.1
 
 
 @dataclass
@@ -77,10 +79,10 @@ class BiLSTMStudent:
     """
 
     architecture: Literal["bilstm"]
-    lstm_size: int = 150
-    layers: int = 1
-    embedding_size: int | None = None
-    dropout: float = 0.1
+    lstm_size: Count = 150
+    layers: Count = 1
+    embedding_size: Count | None = None
+    dropout: BelowOne = 0.1
 
 
 STUDENTS = (StudentFromTeacher, FreshStudent, TextCNNStudent, BiLSTMStudent)
@@ -97,7 +99,7 @@ class Training:
             result is the same where there is no dropout.
         warmup: fraction of the steps in which the learning rate rises; then it falls linearly to zero.
         weight_decay: of AdamW, on matrices only.
-        max_grad_norm: gradients are clipped to this norm.
+        max_grad_norm: gradients are clipped to this norm; 0 leaves them as they are.
         seed: of the order of rows, dropout, fresh weights, false domain labels and visible labels.
         precision: "auto" is bf16 where the machine computes in it natively, else fp32.
         checkpoint_seconds: seconds between two checkpoints; a killed run resumes from the last one.
@@ -109,23 +111,20 @@ class Training:
             "auto" is TensorBoard where it is installed, [] none.
     """
 
-    batch_size: int = 32
-    micro_batch_size: int | None = None
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    seed: int = 1
+    batch_size: Count = 32
+    micro_batch_size: Count | None = None
+    warmup: BelowOne = 0.1
+    weight_decay: NotNegative = 0.01
+    max_grad_norm: NotNegative = 1.0
+    seed: Seed = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: NotNegative = 60.0
     cpu_tuning: Literal["auto", "off"] = "auto"
-    teacher_cache_gb: float = 8.0
+    teacher_cache_gb: NotNegative = 8.0
     log_with: Literal["auto"] | list[str] = "auto"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.micro_batch_size is not None and self.micro_batch_size < 1):
-            raise InputError("training.batch_size and training.micro_batch_size must be at least 1")
-        if not 0 <= self.warmup < 1:
-            raise InputError(f"training.warmup is {self.warmup}; it is a fraction of the steps, from 0 to below 1")
+        check_fields(self, "training.")
 
     def settings(self) -> dict[str, Any]:
         """What the result depends on."""
@@ -168,8 +167,8 @@ class Task:
     problem: ProblemType = "single_label"
     labels: list[str] | None = None
     domains: list[str] | None = None
-    max_length: int = 128
-    epochs_scale: float = 1.0
+    max_length: Annotated[int, Range(4)] = 128  # a row needs [CLS], [SEP] twice and a token
+    epochs_scale: Annotated[float, Range(0, 1000, above=True)] = 1.0
     select_by: SelectBy | None = None
     training: Training = field(default_factory=Training)
 
@@ -185,13 +184,15 @@ class Task:
             raise InputError(f"task.select_by is accuracy, which a {self.problem} task does not have; leave it out")
         if self.select_by == "macro_f1" and self.problem == "regression":
             raise InputError("task.select_by is macro_f1, but a regression has no classes; leave it out")
-        for name, values in (("labels", self.labels), ("domains", self.domains)):
-            if values is not None and len(set(values)) != len(values):
-                raise InputError(f"task.{name} has a name twice: {values}")
-        if not 0 < self.epochs_scale < float("inf"):
-            raise InputError(f"task.epochs_scale is {self.epochs_scale}; it must be above 0")
-        if self.max_length < 4:
-            raise InputError(f"task.max_length is {self.max_length}; a row needs at least 4 tokens")
+        self.labels = checked_names(self.labels, "task.labels")
+        self.domains = checked_names(self.domains, "task.domains")
+        check_fields(self, "task.")
+        if not isinstance(self.student, str):
+            check_fields(self.student, "task.student.")
+        if self.problem == "multi_label" and any(SEPARATOR in name for name in self.labels or ()):
+            raise InputError(
+                f"task.labels: {self.labels}: {SEPARATOR!r} separates the labels of a row; rename the class"
+            )
 
     def scaled_epochs(self, epochs: int) -> int:
         """Epochs of a method file on this task, rounded; at least one."""
@@ -207,6 +208,26 @@ class Task:
         """Refuse a table path (by field name) that does not exist."""
         for name in tables:
             path = getattr(self, name)
-            if path is None or not Path(path).is_file():
-                what = "no table is named" if path is None else f"no file {path!r}"
-                raise InputError(f"task.{name}: {what}; make the table, or name another one")
+            if path is None:
+                raise InputError(f"task.{name}: no table is named; make the table, and name it")
+            if Path(path).is_dir():
+                raise InputError(f"task.{name}: {path!r} is a folder; {ONE_FILE}")
+            if not Path(path).is_file():
+                raise InputError(f"task.{name}: no file {path!r}; make the table, or name another one")
+
+
+def checked_names(names: list[str] | None, place: str) -> list[str] | None:
+    """The names of classes or domains, without space around them, as tables are read.
+
+    Raises:
+        InputError: a name is empty or occurs twice.
+    """
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return names  # None, or for `check_fields` to refuse
+    names = [name.strip() for name in names]
+    if not names or not all(names):
+        raise InputError(f"{place} is {names}; each name must be a text, or leave the list out")
+    if len(set(names)) != len(names):
+        raise InputError(f"{place} has a name twice: {names}")
+    require_different(names, place)
+    return names

@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from jsonargparse import ArgumentParser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -35,6 +34,7 @@ from metakd.methods.method import Method, TeacherRecipe
 from metakd.models.classifier import set_labels
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import ModelInfo, save_model
+from metakd.settings_files import parse_settings
 from metakd.training.distillation import distill as distil_stages
 from metakd.training.jobs import TeacherJob
 from metakd.training.plan import DomainSelection, plan_distillation
@@ -182,9 +182,7 @@ def tables(tmp_path: Path) -> dict[str, Path]:
 
 def read_yaml(path: Path, kind: type, *arguments: str) -> Any:
     """A task or method file as the scripts read it; more arguments override fields, e.g. "--file.max_length=8"."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--file", type=kind)
-    return parser.instantiate(parser.parse_args(["--file", str(path), *arguments])).file
+    return parse_settings("file", kind, [f"--file={path}", *arguments])
 
 
 def method_file(name: str) -> Path:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from metakd.errors import InputError
 
 Row = dict[str, Any]
+ONE_FILE = (
+    "a table is one file; join the Parquet files of a folder by "
+    "pyarrow.parquet.write_table(pyarrow.dataset.dataset(FOLDER).to_table(), FILE)"
+)
 DELIMITERS = {".tsv": "\t", ".csv": ","}
 FORMATS = (*DELIMITERS, ".jsonl", ".parquet")
 BLOCK = 1000  # Parquet rows read or written at a time
@@ -29,20 +34,78 @@ class TableError(InputError):
         super().__init__(f"{path}{place}: {problem}")
 
 
-def read(path: Path) -> Iterator[Row]:
+def read(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Row]:
     """Yield the rows of a file by column name. Invalid UTF-8 bytes become lone surrogates.
 
+    Args:
+        wanted: whether a column is needed; of a Parquet file no other values are read, and they come as None.
+
     Raises:
-        TableError: no such file, an unknown suffix, broken quoting or JSON.
+        TableError: no such file, an unknown suffix, broken quoting or JSON, a damaged file, or a column that occurs
+            twice.
     """
-    if not path.is_file():
-        raise TableError(path, "no such file")
+    require_file(path)
     if path.suffix == ".parquet":
-        yield from _read_parquet(path)
+        yield from _read_parquet(path, wanted)
     elif path.suffix == ".jsonl":
-        yield from _read_jsonl(path)
+        with open_text(path) as file:
+            yield from _read_jsonl(path, file)
     else:
         yield from _read_delimited(path, _delimiter(path, path.suffix))
+
+
+def require_file(path: Path) -> None:
+    """Raise TableError if a table is no file."""
+    if path.is_dir():
+        raise TableError(path, f"is a folder; {ONE_FILE}")
+    if not path.is_file():
+        raise TableError(path, "no such file")
+
+
+def open_text(path: Path, newline: str = "\n") -> TextIO:
+    """A text file, opened as UTF-8; invalid bytes become lone surrogates.
+
+    Raises:
+        TableError: the file is UTF-16 or UTF-32.
+    """
+    with path.open("rb") as file:
+        refuse_utf16(file.read(4), str(path))
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+
+
+def refuse_utf16(start: bytes, place: str) -> None:
+    """Raise InputError if the first four bytes of a file are those of UTF-16 or UTF-32."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
+        raise InputError(f"{place}: is UTF-16 or UTF-32; save the file as UTF-8")
+
+
+def parse_json_object(path: Path, line: str, row: int) -> Row:
+    """The JSON object in a line.
+
+    Raises:
+        TableError: the line is not JSON, no object, has a key twice or a number that is too long.
+    """
+    try:
+        value = json.loads(line, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise TableError(path, f"is not JSON ({error})", row) from None
+    if not isinstance(value, dict):
+        raise TableError(path, "is not a JSON object", row)
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> Row:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"keys occur twice: {sorted({name for name in names if names.count(name) > 1})}")
+    return values
+
+
+def _refuse_repeated(path: Path, columns: list[str]) -> None:
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise TableError(path, f"columns occur twice: {repeated}")
 
 
 def write(path: Path, rows: Iterable[Row], columns: list[str], suffix: str) -> int:
@@ -60,6 +123,7 @@ def decode_utf8(content: bytes, place: str) -> str:
     Raises:
         InputError: invalid UTF-8; the message names the place and the line.
     """
+    refuse_utf16(content[:4], place)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -76,12 +140,10 @@ def _delimiter(path: Path, suffix: str) -> str:
 def _read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
     number = 0
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        with open_text(path, newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = next(reader, [])
-            repeated = {name for name in header if header.count(name) > 1}
-            if repeated:
-                raise TableError(path, f"columns occur twice: {sorted(repeated)}")
+            _refuse_repeated(path, header)
             for number, values in enumerate(reader, 1):
                 if len(values) != len(header):
                     raise TableError(
@@ -96,29 +158,35 @@ def _read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
         ) from None  # fmt: skip
 
 
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-        for number, line in enumerate(filter(str.strip, file), 1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise TableError(path, f"is not JSON ({error})", number) from None
-            if not isinstance(row, dict):
-                raise TableError(path, "is not a JSON object", number)
-            yield row
+def _read_jsonl(path: Path, lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(filter(str.strip, lines), 1):
+        yield parse_json_object(path, line, number)
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
-    import pyarrow
+def _read_parquet(path: Path, wanted: Callable[[str], bool]) -> Iterator[Row]:
     import pyarrow.parquet
 
+    number = 0
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise TableError(path, f"is not Parquet ({error})") from None
-    with file:
-        for batch in file.iter_batches(batch_size=BLOCK):
-            yield from batch.to_pylist()
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            columns = file.schema_arrow.names
+            _refuse_repeated(path, columns)
+            needed = [name for name in columns if wanted(name)]
+            others = dict.fromkeys(name for name in columns if name not in needed)
+            if not needed:  # nothing to read; the reader of the rows names what is missing
+                yield others
+                return
+            for batch in file.iter_batches(batch_size=BLOCK, columns=needed):
+                for row in batch.select(needed).to_pylist():
+                    number += 1
+                    yield {**row, **others}
+            if number != file.metadata.num_rows:
+                raise TableError(path, f"is damaged: it has {number} rows, its footer says {file.metadata.num_rows}")
+    except (InputError, PermissionError):
+        raise
+    except Exception as error:  # what pyarrow raises for a damaged file is of any type
+        row = number + 1 if number else None
+        raise TableError(path, f"is not Parquet, or damaged ({error}); write the file again", row) from None
 
 
 def _write_delimited(path: Path, rows: Iterable[Row], columns: list[str], delimiter: str) -> int:
@@ -156,7 +224,7 @@ def _write_parquet(path: Path, rows: Iterable[Row], columns: list[str]) -> int:
     if "weight" in types:  # may be empty in the first row
         types["weight"] = pyarrow.float64()
     schema = pyarrow.schema(list(types.items()))
-    with pyarrow.parquet.ParquetWriter(os.fspath(path), schema) as writer:
+    with pyarrow.parquet.ParquetWriter(os.fspath(path), schema, write_page_checksum=True) as writer:
         while block:
             writer.write_table(pyarrow.Table.from_pylist(block, schema))
             count += len(block)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +16,7 @@ ProblemType = Literal["single_label", "multi_label", "regression"]
 SelectBy = Literal["accuracy", "macro_f1"]  # dev scores that epochs can be compared by
 SEPARATOR = "|"
 SCORE = "score"  # name of a regression's only output
+LARGEST = float(np.finfo(np.float32).max)
 # The names of the problem types in the configuration of a transformers model.
 PROBLEM_TYPES: dict[ProblemType, str] = {
     "single_label": "single_label_classification",
@@ -41,11 +44,16 @@ class Labels:
                 "classes, or name the classes in task.labels"
             )
 
-    def first_unknown(self, label: str) -> str | None:
-        """The first class name of a label that is not in `names`, or a regression's label if it is not a number."""
+    def first_unknown(self, label: str, names: Container[str] | None = None) -> str | None:
+        """The first class name of a label that is not in `names`, or a regression's label if it is not a number.
+
+        Args:
+            names: the class names as a set, which is faster where there are many.
+        """
         if self.problem == "regression":
             return None if is_number(label) else label
-        return next((name for name in split_label(label, self.problem) if name not in self.names), None)
+        known = self.names if names is None else names
+        return next((name for name in split_label(label, self.problem) if name not in known), None)
 
     def targets(self, labels: Sequence[str]) -> np.ndarray:
         """Class numbers [n]; for multi-label 0/1 [n, C]; for a regression numbers [n]. Empty labels give zeros."""
@@ -86,7 +94,7 @@ class Labels:
 def split_label(label: str, problem: ProblemType) -> list[str]:
     """The class names in a label."""
     if problem == "multi_label":
-        return [name for name in label.split(SEPARATOR) if name]
+        return [name for name in map(str.strip, label.split(SEPARATOR)) if name]
     return [label]
 
 
@@ -95,7 +103,7 @@ def stratum(label: str, problem: ProblemType) -> str:
 
     Each set of labels is a class of its own; a regression has one class, the empty string.
     """
-    return "" if problem == "regression" else SEPARATOR.join(sorted(split_label(label, problem)))
+    return "" if problem == "regression" else SEPARATOR.join(sorted(set(split_label(label, problem))))
 
 
 def sorted_label_names(labels: Iterable[str], problem: ProblemType) -> list[str]:
@@ -105,9 +113,32 @@ def sorted_label_names(labels: Iterable[str], problem: ProblemType) -> list[str]
     return sorted({name for label in labels if label for name in split_label(label, problem)})
 
 
+def require_different(names: Iterable[str], place: str) -> None:
+    """Refuse names that are one value in two spellings: 1, 1.0 and true, or 0, 0.0 and false.
+
+    Programs that write tables change between these; as text they would be several classes.
+    """
+    name_of_value: dict[str, str] = {}
+    for name in names:
+        value = re.sub(r"^([+-]?\d+)\.0+$", r"\1", name)
+        value = {"true": "1", "false": "0"}.get(value.casefold(), value)
+        other = name_of_value.setdefault(value, name)
+        if other != name:
+            raise InputError(f"{place}: {other!r} and {name!r} are one value in two spellings; write it in one way")
+
+
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Names that differ only in case, white space, invisible characters or their form in Unicode; one list a group."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        visible = "".join(c for c in unicodedata.normalize("NFKC", name) if unicodedata.category(c) != "Cf")
+        groups.setdefault(" ".join(visible.split()).casefold(), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def is_number(text: str) -> bool:
-    """Whether a text is a finite number."""
+    """Whether a text is a number that fp32 can hold."""
     try:
-        return bool(np.isfinite(float(text)))
+        return abs(float(text)) <= LARGEST
     except ValueError:
         return False

@@ -5,6 +5,7 @@ Such a file may come from this project or from any other model.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from metakd.data.labels import Labels
 LOGIT, PROBABILITY = "logit.", "probability."
 SHOWN = 3  # rows that an error names
 BLOCK = 1000  # rows computed at a time
+ROUNDING = 0.005  # of a probability with two decimals
+NOT_FINITE = "are without finite logits or probabilities"
 
 
 def prediction_columns(labels: Labels, kinds: Sequence[str]) -> list[str]:
@@ -53,7 +56,8 @@ def read_logits(path: str | Path, labels: Labels, guids: Sequence[str], needed: 
     """Logits [n, C] of the rows with these guids; NaN in a row that is neither needed nor in the file.
 
     Rows are matched by guid and columns by label name, so the order of the file's rows and columns does not matter.
-    Probabilities are converted to logits.
+    Probabilities are converted to logits; those of a single-label task are first divided by their sum, which may
+    differ from 1 as far as numbers with two decimals do.
 
     Args:
         labels: their names give the order of the C columns.
@@ -62,46 +66,41 @@ def read_logits(path: str | Path, labels: Labels, guids: Sequence[str], needed: 
 
     Raises:
         TableError: the file has columns of other labels, or rows that are missing, occur twice, are not in the
-            tables or hold no finite numbers. The message counts them and names the first ones.
+            tables, hold no finite numbers, percents, or probabilities that do not add up to 1. The message counts
+            them and names the first ones.
     """
     path = Path(path)
     row_of_guid = _row_numbers(path, guids)
     values = np.full((len(guids), len(labels.names)), np.nan, dtype=np.float32)
     filled = np.zeros(len(guids), dtype=bool)
-    unknown: list[str] = []
-    repeated: list[str] = []
-    invalid: list[str] = []
+    problems: dict[str, list[str]] = defaultdict(list)
     columns: list[str] = []
-    for number, raw in enumerate(formats.read(path), 1):
+    for number, raw in enumerate(formats.read(path, lambda name: name.startswith(("guid", LOGIT, PROBABILITY))), 1):
         if number == 1:
             columns = _value_columns(path, list(raw), labels)
         guid = str(raw.get("guid"))
         place = f"{guid!r} in row {number}"
         row = row_of_guid.get(guid)
         if row is None:
-            unknown.append(place)
+            problems["are not in the tables"].append(place)
             continue
         if filled[row]:
-            repeated.append(place)
+            problems["occur twice"].append(place)
         filled[row] = True
-        numbers = _finite_numbers(raw, columns, labels)
-        if numbers is None:
-            invalid.append(place)
+        numbers = _finite_numbers(raw, columns)
+        problem = NOT_FINITE if numbers is None else ""
+        if numbers is not None and columns[0].startswith(PROBABILITY):
+            problem = _problem_of_probabilities(numbers, labels)
+        if problem:
+            problems[problem].append(place)
         else:
             values[row] = numbers
     if not columns:
         raise TableError(path, "has no rows; write the file again")
-    problems = {
-        "are not in the tables": unknown,
-        "occur twice": repeated,
-        "are without finite logits or probabilities": invalid,
-        "are missing": [repr(guid) for guid, row in row_of_guid.items() if needed[row] and not filled[row]],
-    }
-    reports = [
-        f"{len(places)} rows {problem}, first {', '.join(places[:SHOWN])}"
-        for problem, places in problems.items()
-        if places
-    ]
+    missing = [repr(guid) for guid, row in row_of_guid.items() if needed[row] and not filled[row]]
+    if missing:
+        problems["are missing"] = missing
+    reports = [f"{len(places)} rows {what}, first {', '.join(places[:SHOWN])}" for what, places in problems.items()]
     if reports:
         raise TableError(path, f"does not fit the training tables: {'; '.join(reports)}; write the file again")
     return values if columns[0].startswith(LOGIT) else _from_probabilities(values, labels)
@@ -131,24 +130,29 @@ def _value_columns(path: Path, columns: list[str], labels: Labels) -> list[str]:
     raise TableError(path, f"has neither columns {wanted[0]} nor {wanted[1]}; its columns are {columns}", 1)
 
 
-def _finite_numbers(raw: Row, columns: list[str], labels: Labels) -> np.ndarray | None:
-    """The numbers of a row; None if they are not finite, or not probabilities in a column of probabilities."""
+def _finite_numbers(raw: Row, columns: list[str]) -> np.ndarray | None:
+    """The numbers of a row [C]; None if they are not finite in fp32."""
     try:
-        numbers = np.array([raw[name] for name in columns], dtype=np.float32)
-    except (TypeError, ValueError, KeyError):
+        numbers = np.array([float(raw[name]) for name in columns])
+    except (TypeError, ValueError, KeyError, OverflowError):
         return None
-    if columns[0].startswith(PROBABILITY) and not _are_probabilities(numbers, labels):
-        return None
-    return numbers if np.isfinite(numbers).all() else None
+    return numbers if (np.abs(numbers) <= np.finfo(np.float32).max).all() else None
 
 
-def _are_probabilities(values: np.ndarray, labels: Labels) -> bool:
-    """Whether all values are from 0 to 1 (no percentages) and, for a single-label task, add up to 1."""
-    in_range = bool(((values >= 0) & (values <= 1)).all())
-    return in_range and (labels.problem != "single_label" or abs(float(values.sum()) - 1) < 0.01)
+def _problem_of_probabilities(values: np.ndarray, labels: Labels) -> str:
+    """What is wrong with a row's probabilities [C]; empty if nothing is."""
+    tolerance = min(max(0.01, ROUNDING * len(values)), 0.2) + 1e-6
+    one_class = labels.problem == "single_label"
+    for unit, problem in ((1, ""), (100, "are percents, which must be divided by 100")):
+        in_range = values.min() >= 0 and values.max() <= unit
+        if in_range and (not one_class or abs(values.sum() / unit - 1) <= tolerance):
+            return problem
+    return f"are no probabilities from 0 to 1{' that add up to 1' * one_class}"
 
 
 def _from_probabilities(values: np.ndarray, labels: Labels) -> np.ndarray:
     """Logits with these probabilities, which are first clipped to [1e-6, 1 - 1e-6]."""
+    if labels.problem == "single_label":
+        values = values / values.sum(1, keepdims=True)
     clipped = np.clip(values, 1e-6, 1 - 1e-6)
     return inverse_sigmoid(clipped) if labels.problem == "multi_label" else np.log(clipped)

@@ -16,13 +16,14 @@ from metakd.errors import InputError
 log = logging.getLogger(__name__)
 VALUES, KEYS, DONE = "values.npy", "keys.npy", "done.npy"
 BLOCK = 1 << 20  # bytes written at a time where the system cannot allocate
+KEY = np.dtype("V16")  # of a guid
 
 
 def guid_keys(guids: Iterable[str]) -> np.ndarray:
     """A hash of 16 bytes per guid [n]; its fixed width lets the keys be memory-mapped."""
     return np.array(
         [hashlib.blake2b(guid.encode("utf-8", "surrogateescape"), digest_size=16).digest() for guid in guids],
-        dtype="V16",
+        dtype=KEY,
     )
 
 
@@ -95,30 +96,38 @@ def _load(path: Path, writable: bool = False) -> np.ndarray:
     return np.load(path, mmap_mode="r+", allow_pickle=False) if writable else array
 
 
+def _problem(values: np.ndarray, keys: np.ndarray, done: np.ndarray | None) -> str:
+    """What is wrong with the arrays of a store; empty if nothing is."""
+    if values.dtype != np.float32 or values.ndim != 2 or values.shape[1] == 0:
+        return f"{VALUES} holds {values.dtype} {list(values.shape)}, not float32 [rows, width]"
+    if keys.dtype != KEY or keys.ndim != 1:
+        return f"{KEYS} holds {keys.dtype} {list(keys.shape)}, not hashes of guids [rows]"
+    if len(keys) != len(values):
+        return f"{VALUES} has {len(values)} rows, {KEYS} {len(keys)}"
+    if done is not None and (done.dtype != np.bool_ or done.shape != keys.shape):
+        return f"{DONE} holds {done.dtype} {list(done.shape)}, not a mark for each of {len(keys)} rows"
+    return ""
+
+
 class RowStore:
     """The vectors of a store: `values` [n, width], float32, in table order.
 
     Raises:
-        InputError: the folder has no store, or its files do not fit each other.
+        InputError: the folder has no store, or a damaged one.
     """
 
     def __init__(self, folder: Path, writable: bool = False) -> None:
         try:
             self.values, self.keys = _load(folder / VALUES, writable), _load(folder / KEYS)
             self.done = _load(folder / DONE, writable) if writable else None
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, EOFError, ValueError) as error:
-            raise InputError(f"{folder} is not a folder of row vectors: {error}; make it again") from None
+            problem = _problem(self.values, self.keys, self.done)
+        except PermissionError:
+            raise
+        except Exception as error:  # what numpy raises for a damaged file is of any type
+            problem = str(error)
+        if problem:
+            raise InputError(f"{folder} is not a folder of row vectors: {problem}; make it again")
         self.folder = folder
-        rows = len(self.keys) if self.keys.ndim else 0
-        expected = [(KEYS, self.keys, "V16", (rows,)), (VALUES, self.values, "f4", (rows, *self.values.shape[1:2]))]
-        if self.done is not None:
-            expected.append((DONE, self.done, "?", (rows,)))
-        for name, array, kind, shape in expected:
-            if array.dtype != np.dtype(kind) or array.shape != shape or (name == VALUES and array.ndim != 2):
-                raise InputError(
-                    f"{folder}/{name} holds {array.dtype} {list(array.shape)}, which does not fit the {rows} rows of "
-                    f"{KEYS}; make the folder again"
-                )
 
     def write(self, rows: np.ndarray, values: np.ndarray) -> None:
         """Write the vectors of some rows, then mark the rows as done; an interrupted run continues from the marks."""

@@ -6,16 +6,18 @@ An error names the file, the row (the first row below the header is row 1) and t
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metakd.data import formats
 from metakd.data.formats import Row, TableError
-from metakd.data.labels import Labels, ProblemType, sorted_label_names
-from metakd.errors import InputError, nearest
+from metakd.data.labels import Labels, ProblemType, require_different, sorted_label_names
+from metakd.errors import InputError, nearest, shown
 from metakd.manifests import file_hash
 
 if TYPE_CHECKING:  # slow to import, and most functions here do not need it
@@ -36,31 +38,48 @@ def read_rows(
 ) -> Iterator[Row]:
     """Yield the checked rows of a table, in order, with the columns of `COLUMNS` and, if the table has it, `weight`.
 
+    Labels and domains come without space around them; null and NaN are empty.
+
     Args:
         labels, domains: the names that are allowed; None allows any.
         required: columns that every row must fill; others may be empty or missing, and are read as "".
 
     Raises:
-        TableError: a missing column, broken quoting, invalid UTF-8, an empty field that is required,
-            a name that is not allowed, a guid that occurs twice, or a weight that is not a number from 0 up.
+        TableError: a missing or misspelt column, broken quoting, invalid UTF-8, a damaged file, an empty field that
+            is required, a name that is not allowed, a guid that occurs twice, or a weight that is not a number from
+            0 up.
     """
     path = Path(path)
     guids: set[str] = set()
     weighted = False
-    for number, raw in enumerate(formats.read(path), 1):
-        _check_columns(path, number, list(raw), required)
+    checked_columns: list[str] = []
+    label_names = frozenset(labels.names) if labels is not None else frozenset()
+    domain_names = frozenset(domains) if domains is not None else None
+    for number, raw in enumerate(formats.read(path, {*COLUMNS, "weight"}.__contains__), 1):
+        if (columns := list(raw)) != checked_columns:
+            _check_columns(path, number, columns, required)
+            checked_columns = columns
         row: Row = {name: _text(path, number, name, raw.get(name)) for name in COLUMNS}
+        row["label"], row["domain"] = row["label"].strip(), row["domain"].strip()
         for name in required:
             if not row[name].strip():
                 raise TableError(path, "is empty; fill it or remove the row", number, name)
-        _check_names(path, number, row, labels, domains)
+        unknown = labels.first_unknown(row["label"], label_names) if labels is not None and row["label"] else None
+        if labels is not None and unknown is not None:
+            allowed = "a number" if labels.problem == "regression" else f"among the task's labels {shown(labels.names)}"
+            raise TableError(path, f"{unknown!r} is not {allowed}{nearest(unknown, labels.names)}", number, "label")
+        if domain_names is not None and row["domain"] and row["domain"] not in domain_names:
+            hint = f"{shown(domains or ())}{nearest(row['domain'], domains or ())}"
+            raise TableError(path, f"{row['domain']!r} is not among the task's domains {hint}", number, "domain")
         if row["guid"] in guids:
             raise TableError(path, f"{row['guid']!r} occurs twice; guids must be unique", number, "guid")
         guids.add(row["guid"])
         if number == 1:
             weighted = "weight" in raw
         if weighted:
-            row["weight"] = _weight(path, number, raw.get("weight", math.nan))
+            if "weight" not in raw:
+                raise TableError(path, "is missing, but row 1 has it; give all rows one, or none", number, "weight")
+            row["weight"] = _weight(path, number, raw["weight"])
         elif "weight" in raw:
             raise TableError(path, "is there, but row 1 has none; give all rows a weight, or none", number, "weight")
         yield row
@@ -96,8 +115,7 @@ def load_table(
     import datasets
 
     path = Path(path)
-    if not path.is_file():
-        raise TableError(path, "no such file")
+    formats.require_file(path)
     features = dict.fromkeys(COLUMNS, datasets.Value("string"))
     if "weight" in next(read_rows(path, required=required)):
         features["weight"] = datasets.Value("float64")
@@ -109,7 +127,7 @@ def load_table(
             features=datasets.Features(features),
             gen_kwargs={
                 "path": str(path),
-                "sha256": file_hash(path),
+                "sha256": f"{file_hash(path)} {reading_code()}",
                 "labels": labels,
                 "domains": domains and tuple(domains),  # datasets would take a list for shards
                 "required": tuple(required),
@@ -127,45 +145,64 @@ def load_table(
 def label_and_domain_names(
     path: str | Path, problem: ProblemType = "single_label", required: Sequence[str] = TRAINING
 ) -> tuple[list[str], list[str]]:
-    """The class names and the domain names that occur in a table, each sorted."""
+    """The class names and the domain names that occur in a table, each sorted.
+
+    Raises:
+        TableError: see `read_rows`; or two names are one value in two spellings.
+    """
     labels, domains = set(), set()
     for row in read_rows(path, required=required):
         labels.add(row["label"])
         domains.add(row["domain"])
-    return sorted_label_names(labels, problem), sorted(domains - {""})
+    label_names, domain_names = sorted_label_names(labels, problem), sorted(domains - {""})
+    require_different(label_names, f"{path}, field 'label'")
+    require_different(domain_names, f"{path}, field 'domain'")
+    return label_names, domain_names
+
+
+@functools.cache
+def reading_code() -> str:
+    """A hash of the code that reads tables: rows that other code put into the datasets cache are not used."""
+    modules = ("formats.py", "labels.py", "tables.py")
+    return " ".join(file_hash(Path(__file__).with_name(name)) for name in modules)
 
 
 def _rows_of_content(
     path: str, sha256: str, labels: Labels | None, domains: tuple[str, ...] | None, required: tuple[str, ...]
 ) -> Iterator[Row]:
-    """`read_rows`; the hash is an argument so that the cache notices when the file has changed."""
+    """`read_rows`; the hash is an argument so that the cache notices when the file or the code has changed."""
     yield from read_rows(path, labels, domains, required)
 
 
 def _check_columns(path: Path, row: int, columns: list[str], required: Sequence[str]) -> None:
-    for name in required:
-        if name not in columns:
-            raise TableError(path, f"is missing; the columns are {columns}{nearest(name, columns)}", row, name)
+    known = (*COLUMNS, "weight")
+    for name in known:
+        if name in columns:
+            continue
+        if name in required:
+            raise TableError(path, f"is missing; the columns are {shown(columns)}{nearest(name, columns)}", row, name)
+        for other in columns:
+            if other not in known and _one_letter_apart(other.strip().casefold(), name):
+                raise TableError(path, f"did you mean {name!r}? Rename or remove the column", row, other)
 
 
-def _check_names(path: Path, number: int, row: Row, labels: Labels | None, domains: Sequence[str] | None) -> None:
-    unknown = labels.first_unknown(row["label"]) if labels is not None and row["label"] else None
-    if labels is not None and unknown is not None:
-        allowed = f"among the task's labels {list(labels.names)}" if labels.problem != "regression" else "a number"
-        raise TableError(path, f"{unknown!r} is not {allowed}{nearest(unknown, labels.names)}", number, "label")
-    if domains is not None and row["domain"] and row["domain"] not in domains:
-        raise TableError(
-            path, f"{row['domain']!r} is not among the task's domains {list(domains)}{nearest(row['domain'], domains)}",
-            number, "domain",
-        )  # fmt: skip
+def _one_letter_apart(one: str, other: str) -> bool:
+    """Whether two names are equal but for one letter that is changed, missing or too much, or equal."""
+    if len(one) == len(other):
+        return sum(a != b for a, b in zip(one, other, strict=True)) < 2
+    short, long = sorted((one, other), key=len)
+    return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
 
 
 def _text(path: Path, row: int, field: str, value: Any) -> str:
-    if value is None:
+    if isinstance(value, str):
+        text = value
+    elif value is None or value != value:  # NaN, which is how some programs write an empty field
         return ""
-    if not isinstance(value, str | int | float):
-        raise TableError(path, f"is neither text nor a number: {value!r}", row, field)
-    text = str(value)
+    elif isinstance(value, int | float) and abs(value) < math.inf:
+        text = str(value)
+    else:
+        raise TableError(path, f"is neither text nor a finite number: {reprlib.repr(value)}", row, field)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # `formats.read` leaves lone surrogates where bytes are invalid
@@ -175,12 +212,12 @@ def _text(path: Path, row: int, field: str, value: Any) -> str:
 
 def _weight(path: Path, row: int, value: Any) -> float | None:
     """None for an empty field: the row's label was missing or hidden when the weights were computed."""
-    if value is None or value == "":
+    if value is None or value == "" or value != value:
         return None
     try:
         weight = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         weight = math.nan
     if not 0 <= weight < math.inf:
-        raise TableError(path, f"{value!r} is not a number from 0 up", row, "weight")
+        raise TableError(path, f"{reprlib.repr(value)} is not a number from 0 up", row, "weight")
     return weight

@@ -11,6 +11,7 @@ import yaml
 
 from metakd.errors import InputError, nearest
 from metakd.evaluation.study_results import Setting, StudyResults
+from metakd.settings_files import load_yaml
 
 DECIMALS = 6  # of a score; that of a cell has as many
 
@@ -53,7 +54,7 @@ def read_expectations(path: Path) -> list[Expectation]:
         InputError: the file is missing or not such a list; names the entry and the field.
     """
     try:
-        entries = yaml.safe_load(path.read_text("utf-8"))
+        entries = load_yaml(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: {error}; write a list of expected scores") from None
     if not isinstance(entries, list) or not entries:

@@ -8,6 +8,7 @@ from typing import Literal
 from metakd.config import StudentFromTeacher, Task
 from metakd.errors import InputError
 from metakd.methods.stage import Denominator, Stage
+from metakd.ranges import Fraction, NotNegative, NotNegativeCount, check_fields
 
 TeacherKind = Literal["meta", "mix", "single", "mtl", "multi", "none"]
 
@@ -23,11 +24,10 @@ class Prototypes:
     """
 
     variant: Literal["paper", "easynlp"] = "paper"
-    alpha: float = 0.5
+    alpha: Fraction = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise InputError(f"prototypes.alpha is {self.alpha}; it must be from 0 to 1")
+        check_fields(self, "prototypes.")
         if self.variant == "easynlp" and self.alpha != 0.5:
             raise InputError(
                 f"prototypes.alpha is {self.alpha}, but variant: easynlp weighs both parts by 0.5; leave alpha out"
@@ -59,31 +59,28 @@ class TeacherRecipe:
 
     kind: TeacherKind
     row_weight: Literal["uniform", "prototype", "shuffled_prototype"] = "uniform"
-    domain_loss_weight: float = 0.0
+    domain_loss_weight: NotNegative = 0.0
     domain_row_weight: Literal["uniform", "prototype"] = "uniform"
     false_labels: Literal["other_domains", "permuted"] = "other_domains"
     divide_by: Denominator = "rows"
-    epochs: int = 0
-    learning_rate: float = 0.0
-    min_steps: int = 0
+    epochs: NotNegativeCount = 0
+    learning_rate: Fraction = 0.0
+    min_steps: NotNegativeCount = 0
     average: Literal["probabilities", "logits"] = "probabilities"
-    average_weights: list[float] | None = None
+    average_weights: list[NotNegative] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "teacher.")
         weighted = self.row_weight != "uniform" or self.domain_row_weight != "uniform"
-        if self.domain_loss_weight < 0:
-            raise InputError(f"teacher.domain_loss_weight is {self.domain_loss_weight}; it must be 0 (off) or above")
         if self.kind == "meta" and not (weighted or self.domain_loss_weight):
             raise InputError("teacher.kind: meta needs row_weight: prototype or a domain_loss_weight; or say kind: mix")
         if self.kind != "meta" and (weighted or self.domain_loss_weight):
             raise InputError(f"teacher.kind: {self.kind} has neither row weights nor a domain loss; say kind: meta")
-        if self.min_steps < 0:
-            raise InputError(f"teacher.min_steps is {self.min_steps}; it must be 0 or above")
         if self.kind != "none" and (self.epochs < 1 or self.learning_rate <= 0):
             raise InputError("teacher: needs epochs of at least 1 and a learning_rate above 0")
         weights = self.average_weights
-        if weights is not None and (min(weights, default=0) < 0 or not any(weights)):
-            raise InputError(f"teacher.average_weights are {weights}; they must be 0 or above, at least one above")
+        if weights is not None and not any(weights):
+            raise InputError(f"teacher.average_weights are {weights}; at least one must be above 0")
 
     @property
     def needs_prototypes(self) -> bool:
@@ -105,6 +102,7 @@ class Method:
     prototypes: Prototypes | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "method.")
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) != len(names):
             raise InputError(f"a method needs stages with different names, not {names}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from metakd.errors import InputError
 from metakd.methods.layer_maps import LayerMap
+from metakd.ranges import Count, NotNegativeCount, Positive, Range, check_fields
 
 RowWeight = Literal[
     "uniform", "prototype", "expertise", "expertise_easynlp", "shuffled_prototype", "shuffled_expertise"
@@ -22,8 +23,8 @@ OUTPUTS = ("logits", "label")  # the features that lie outside the network
 class Schedule:
     """A value that moves linearly from `start` to `end` over a stage."""
 
-    start: float
-    end: float
+    start: Positive
+    end: Positive
 
 
 @dataclass
@@ -49,21 +50,18 @@ class Term:
 
     feature: str
     loss: str = ""
-    scale: float = 1.0
+    scale: Positive = 1.0
     layers: LayerMap = "uniform"
-    temperature: float | Schedule = 1.0
-    heads: int | None = None
+    temperature: Positive | Schedule = 1.0
+    heads: Count | None = None
     projection: Literal["shared", "per_match"] = "shared"
 
     def __post_init__(self) -> None:
         if not self.loss and self.feature != "label":
             raise InputError(f"a term on {self.feature} needs a loss")
-        if self.scale <= 0:
-            raise InputError(f"the scale of {self.feature} is {self.scale}; it must be above 0")
-        ends = (self.temperature.start, self.temperature.end) if isinstance(self.temperature, Schedule) else ()
-        for value in ends or (self.temperature,):
-            if not isinstance(value, float | int) or value <= 0:
-                raise InputError(f"the temperature of {self.feature} is {value}; it must be above 0")
+        check_fields(self, f"the term on {self.feature}: ")
+        if isinstance(self.temperature, Schedule):
+            check_fields(self.temperature, f"the term on {self.feature}: temperature.")
 
     def temperature_at(self, progress: float) -> float:
         """The temperature at a fraction (0 to 1) of the stage's steps."""
@@ -97,21 +95,20 @@ class Stage:
 
     name: str
     terms: list[Term]
-    epochs: int
-    learning_rate: float
+    epochs: Count
+    learning_rate: Annotated[float, Range(0, 1, above=True)]
     rows: list[Rows] = field(default_factory=lambda: ["labelled"])
     row_weight: RowWeight = "uniform"
     divide_by: Denominator = "weights"
     teacher: str | None = None
     select: Literal["dev", "last"] = "dev"
-    min_steps: int = 0
+    min_steps: NotNegativeCount = 0
     dropout: bool = True
 
     def __post_init__(self) -> None:
-        if self.min_steps < 0:
-            raise InputError(f"stage {self.name}: min_steps is {self.min_steps}; it must be 0 or above")
-        if self.epochs < 1 or self.learning_rate <= 0 or not self.terms or not self.rows:
-            raise InputError(f"stage {self.name}: needs epochs of at least 1, a learning_rate above 0, terms and rows")
+        check_fields(self, f"stage {self.name}: ")
+        if not self.terms or not self.rows:
+            raise InputError(f"stage {self.name}: needs terms and rows")
         if self.row_weight == "expertise_easynlp" and self.divide_by == "weights":
             raise InputError(
                 f"stage {self.name}: expertise_easynlp gives all rows of a batch the same weight, which "

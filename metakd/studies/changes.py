@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentError
 from dataclasses import asdict, is_dataclass
-from typing import Any, TypeVar
-
-from jsonargparse import ArgumentParser
+from typing import Any
 
 from metakd.errors import InputError, nearest
 from metakd.manifests import to_jsonable
-
-Settings = TypeVar("Settings")
+from metakd.settings_files import Settings, parse_settings
 
 
 def read_settings(
@@ -33,16 +29,6 @@ def read_settings(
         f"--{role}.{place}={option_text(value)}" for place, value in whole_lists(file, content, changes).items()
     ]
     return parse_settings(role, kind, options), tuple(options)
-
-
-def parse_settings(role: str, kind: type[Settings], options: list[str]) -> Settings:
-    """A task or method from command-line options."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument(f"--{role}", type=kind)
-    try:
-        return getattr(parser.instantiate(parser.parse_args(options)), role)
-    except (ArgumentError, InputError) as error:
-        raise InputError(f"{' '.join(options)}: {error}") from None
 
 
 def option_text(value: Any) -> str:

@@ -16,6 +16,7 @@ from metakd.errors import InputError
 
 Variant = Literal["paper", "easynlp"]
 BLOCK = 8192  # rows at a time
+LARGEST = 1e15  # of an embedding: its square, and sums of such squares, are finite in fp32
 
 
 def prototype_scores(
@@ -45,59 +46,80 @@ def prototype_scores(
     if domains.min(where=visible, initial=domains.max()) == domains.max():  # one domain
         return np.where(visible, 1.0, np.nan)
     if variant == "easynlp":
-        labels, alpha = np.zeros_like(labels), 0.5
-    prototypes, present = centroids(embeddings, labels, domains)
-    directions = unit(prototypes)
-    counts = present.sum(0)  # domains that have the class [C]
+        labels = np.zeros_like(labels)
+    # A cell is a pair of domain and class that has rows; there are no more of them than rows.
+    classes = int(labels.max()) + 1
+    pairs, cells = np.unique(np.where(visible, domains * classes + labels, -1), return_inverse=True)
+    if pairs[0] < 0:  # the hidden rows
+        pairs, cells = pairs[1:], cells - 1
+    sums, counts = cell_sums(embeddings, cells, len(pairs))
     if variant == "easynlp":
-        others = [np.delete(prototypes[:, 0], k, axis=0).mean(0) for k in range(len(prototypes))]
-        elsewhere, group = unit(np.stack(others)), domains
+        sums /= counts[:, None]
+        others = unit((sums.sum(0) - sums) / (len(pairs) - 1))
+        own, other = cosines(embeddings, cells, unit(sums), others, cells)
+        scores = (own + other) / 2
     else:
         # A sum of cosines is the product with a sum of directions: one product for any number of domains.
-        elsewhere, group = (directions * present[..., None]).sum(0), labels
-    columns = np.concatenate([directions.reshape(-1, embeddings.shape[1]), elsewhere]).T
-    scores = np.empty(len(labels))
-    for rows, block in blocks(embeddings):
-        lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
-        products = block @ columns.astype(block.dtype)
-        cosines = products / np.where(lengths > 0, lengths, 1)[:, None]
-        each = np.arange(len(block))
-        cells = domains[rows] * prototypes.shape[1] + labels[rows]
-        own, other = cosines[each, cells], cosines[each, len(prototypes) * prototypes.shape[1] + group[rows]]
-        weight = np.full(len(block), alpha)
-        if variant == "paper":
-            domains_left = counts[labels[rows]] - 1
-            other = (other - own) / np.maximum(domains_left, 1)
-            weight[domains_left < 1] = 1.0
-        scores[rows] = weight * own + (1 - weight) * other
+        directions, class_of_cell = unit(sums), pairs % classes
+        del sums
+        of_class = csr_array((np.ones(len(pairs), directions.dtype), (class_of_cell, np.arange(len(pairs)))))
+        own, other = cosines(embeddings, cells, directions, of_class @ directions, labels)
+        others_count = np.bincount(class_of_cell, minlength=classes)[labels] - 1
+        other = (other - own) / np.maximum(others_count, 1)
+        weight = np.where(others_count < 1, 1.0, alpha)
+        scores = weight * own + (1 - weight) * other
     np.clip(scores, 0.0, 1.0, out=scores)
     scores[~visible] = np.nan
     return scores
 
 
-def centroids(embeddings: np.ndarray, labels: np.ndarray, domains: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean embedding per domain and class [K, C, D] in float64, and which of them have rows [K, C]."""
-    shape = (int(domains.max()) + 1, int(labels.max()) + 1)
-    last = shape[0] * shape[1]  # collects the hidden rows
-    sums, counts = np.zeros((last + 1, embeddings.shape[1])), np.zeros(last + 1, dtype=np.int64)
+def cell_sums(embeddings: np.ndarray, cells: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the embeddings of each cell [cells, D] in float64, and its number of rows [cells].
+
+    Args:
+        cells: cell of each row [n]; -1 for none.
+        count: number of cells.
+
+    Raises:
+        InputError: an embedding is not finite, or too large to be multiplied in fp32.
+    """
+    sums = np.zeros((count, embeddings.shape[1]))
     for rows, block in blocks(embeddings):
-        each = np.arange(len(block))
-        cells = np.where(domains[rows] >= 0, domains[rows] * shape[1] + labels[rows], last)
-        of_cell = csr_array((np.ones(len(block), block.dtype), (cells, each)), (len(sums), len(block)))
-        block_sums = of_cell @ block
-        if not np.isfinite(block_sums).all():
-            wrong = rows.start + int(np.flatnonzero(~np.isfinite(block).all(1))[0]) + 1
-            raise InputError(f"the embedding of row {wrong} is not finite; extract the embeddings again")
-        sums += block_sums
-        counts += np.bincount(cells, minlength=len(counts))
-    means = sums[:-1] / np.maximum(counts[:-1], 1)[:, None]
-    return means.reshape(*shape, -1), (counts[:-1] > 0).reshape(shape)
+        if not (np.abs(block) <= LARGEST).all():
+            wrong = rows.start + int(np.flatnonzero(~(np.abs(block) <= LARGEST).all(1))[0]) + 1
+            raise InputError(
+                f"the embedding of row {wrong} is not finite, or holds numbers above {LARGEST:g}; extract the "
+                "embeddings again, with a model whose outputs are sound"
+            )
+        block_cells, cell_of_row = np.unique(cells[rows], return_inverse=True)
+        of_cell = csr_array((np.ones(len(block), block.dtype), (cell_of_row, np.arange(len(block)))))
+        hidden = int(block_cells[0] < 0)
+        sums[block_cells[hidden:]] += (of_cell @ block)[hidden:]
+    return sums, np.bincount(cells[cells >= 0], minlength=count)
+
+
+def cosines(
+    embeddings: np.ndarray, cells: np.ndarray, directions: np.ndarray, elsewhere: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Product of each row's direction with directions[cells] [n], and with elsewhere[group] [n]."""
+    own, other = np.empty(len(cells)), np.empty(len(cells))
+    for rows, block in blocks(embeddings):
+        lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
+        lengths[lengths == 0] = 1
+        own[rows] = np.einsum("nd,nd->n", block, directions[cells[rows]].astype(block.dtype)) / lengths
+        other[rows] = np.einsum("nd,nd->n", block, elsewhere[group[rows]].astype(block.dtype)) / lengths
+    return own, other
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1 along the last axis; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0)
+    """Vectors [n, D] of length 1, in fp32; a zero vector stays zero."""
+    directions = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK]
+        lengths = np.linalg.norm(block, axis=-1, keepdims=True)
+        lengths[lengths == 0] = 1
+        directions[start : start + BLOCK] = block / lengths
+    return directions
 
 
 def blocks(embeddings: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -106,7 +106,7 @@ def test_an_input_error_is_printed_without_traceback(call: Call) -> None:
     assert Path("out.txt").read_text() == "mine"
     # Raised while the settings are read.
     code, message = call("--task", "task.yaml", "--task.epochs", "0", "--out", "o")
-    assert (code, message) == (2, "error: epochs is 0; it must be at least 1\n")
+    assert (code, message) == (2, "error: task.yaml: epochs is 0; it must be at least 1\n")
 
 
 def test_one_process_of_several_logs_and_each_one_names_itself_in_errors(

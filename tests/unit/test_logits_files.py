@@ -61,7 +61,9 @@ def test_rows_that_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
     refused(lines, "has no column 'guid'", top=header.replace("guid", "id"))
     refused([], "has no rows")
     percentages = ["g 0\t20\t50\t30", *(f"{guid}\t0.2\t0.5\t0.3" for guid in GUIDS[1:])]
-    refused(percentages, "1 rows are without finite", top=header.replace("logit.", "probability."))
+    refused(
+        percentages, "1 rows are percents, which must be divided by 100", top=header.replace("logit.", "probability.")
+    )
     needed = ALL.copy()
     needed[:5] = False
     path.write_text("\n".join([header, *lines[5:]]) + "\n")
