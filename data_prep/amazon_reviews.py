@@ -6,10 +6,13 @@ XML: they have no root, bare ampersands and control characters. So the reviews a
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import html
+import logging
 import re
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +25,8 @@ from metakd.data.formats import decode_utf8
 from metakd.data.tables import Row
 from metakd.errors import InputError
 from metakd.steps import Step
+
+log = logging.getLogger(__name__)
 
 FOLDERS = {"books": "books", "dvd": "dvd", "electronics": "electronics", "kitchen": "kitchen_&_housewares"}
 LABELS = ("positive", "negative")
@@ -80,21 +85,33 @@ def read_tar(source: Path) -> dict[tuple[str, str], str]:
         with tarfile.open(source) as archive:
             for key, name in FILES.items():
                 file = archive.extractfile(f"sorted_data_acl/{name}")
-                assert file is not None
+                if file is None:
+                    raise KeyError(f"sorted_data_acl/{name} is no file")
                 texts[key] = decode_utf8(file.read(), f"{source}, {file.name}")
-    except (tarfile.TarError, KeyError) as error:
-        raise InputError(f"--source {source}: not the published archive ({error}); get the file again") from None
+    except (tarfile.TarError, KeyError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"--source {source}: not the published archive, or cut off ({error}); get it again") from None
     return texts
 
 
 def reviews(text: str, domain: str, label: str) -> list[Row]:
-    """The reviews of one file, with control characters as spaces and entities as the characters they stand for."""
-    rows = []
+    """The reviews of one file, with control characters as spaces and entities as the characters they stand for.
+
+    Raises:
+        InputError: there are none.
+    """
+    rows, blank = [], 0
     for number, match in enumerate(REVIEW.finditer(text), 1):
         review = html.unescape(html.unescape(match[1]))  # some were escaped twice
         review = " ".join(CONTROL.sub(" ", review).split())
+        if not review:
+            blank += 1
+            continue
         rows.append({"guid": f"{domain}-{label}-{number}", "text_a": review, "text_b": "", "label": label,
                      "domain": domain})  # fmt: skip
+    if not rows:
+        raise InputError(f"{FILES[domain, label]}: no <review_text> with a text; get the file again")
+    if blank:
+        log.warning("%s: %d blank reviews are left out", FILES[domain, label], blank)
     return rows
 
 

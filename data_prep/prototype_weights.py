@@ -17,6 +17,7 @@ from metakd.data.labels import stratum
 from metakd.data.row_store import RowStore
 from metakd.data.tables import TRAINING, read_rows, write_rows
 from metakd.errors import InputError
+from metakd.evaluation.text import shorten
 from metakd.manifests import MANIFEST, content_hash, read_json
 from metakd.methods.method import Method
 from metakd.steps import Step
@@ -145,15 +146,11 @@ def score_table(
     lines = []
     for i in range(len(cells)) if len(cells) <= MOST_LINES else extremes(means):
         domain, label = divmod(cells[i], len(label_names))
-        names = [shorten(domain_names[domain]), shorten(label_names[label])]
+        names = [shorten(name, LONGEST_NAME) for name in (domain_names[domain], label_names[label])]
         lines.append([*names, counts[i], means[i], lowest[i], highest[i]])
     table = tabulate(lines, ["domain", "label", "rows", "mean", "min", "max"], tablefmt="plain", floatfmt=".3f")
     hidden = len(cells) - len(lines)
     return f"{table}\n{hidden} more domains and labels lie between these" if hidden else table
-
-
-def shorten(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
 
 
 def extremes(means: np.ndarray) -> list[int]:

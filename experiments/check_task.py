@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from metakd.cli import run
 from metakd.config import Task
-from metakd.data.labels import Labels
+from metakd.data.labels import Labels, ProblemType, look_alikes, stratum
 from metakd.data.tables import LABELLED, TRAINING, label_and_domain_names, read_rows
-from metakd.errors import InputError, nearest
+from metakd.errors import InputError, name_list, nearest
+from metakd.evaluation.text import shorten
 from metakd.methods.method import Method
 from metakd.training.plan import RunFolder, hidden_from_teacher
+
+log = logging.getLogger(__name__)
+MOST_NAMES = 20  # domains, or classes of a domain, that are printed
 
 
 def main(
@@ -61,12 +66,36 @@ def check_tables(task: Task, labels: Labels, known: Sequence[str], chosen: Seque
     """Refuse a table with a bad row, or without rows of a chosen domain."""
     for name in chosen:
         if name not in known:
-            raise InputError(f"domain {name!r} is not among {list(known)}{nearest(name, known)}")
+            raise InputError(f"domain {name!r} is not among {name_list(known)}{nearest(name, known)}")
     for path, required in ((task.train, TRAINING), (task.dev, LABELLED), (task.test, LABELLED)):
-        rows = Counter(row["domain"] for row in read_rows(path, labels, known, required))
+        rows = Counter((row["domain"], row["label"]) for row in read_rows(path, labels, known, required))
+        of_domain = Counter(domain for domain, _ in rows.elements())
         for name in chosen:
-            if not rows[name]:
+            if not of_domain[name]:
                 raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
+        log.info("%s", counts_text(path, rows, labels.problem))
+    for names in (*look_alikes(labels.names), *look_alikes(known)):
+        log.warning("%s look alike; if they are one, write them in one way", name_list(names))
+
+
+def counts_text(path: str, rows: Counter[tuple[str, str]], problem: ProblemType) -> str:
+    """Rows per domain and class, so that a person sees what a table holds; of many domains, the extremes."""
+    by_domain: dict[str, Counter[str]] = defaultdict(Counter)
+    for (domain, label), count in rows.items():
+        by_domain[domain][(stratum(label, problem) or "with a number") if label else "no label"] += count
+    names = sorted(by_domain, key=lambda name: by_domain[name].total())
+    if len(names) > MOST_NAMES:
+        names = names[: MOST_NAMES // 2] + names[-MOST_NAMES // 2 :]
+    lines = [f"  {shorten(name, 40)}: {class_counts(by_domain[name])}" for name in names]
+    lines += [f"  and {len(by_domain) - len(names)} domains of sizes between these"] * (len(names) < len(by_domain))
+    return "\n".join([f"{path}: {rows.total()} rows", *lines])
+
+
+def class_counts(counts: Counter[str]) -> str:
+    """E.g. "450 negative, 450 positive"; of many classes only their number and sizes."""
+    if len(counts) > MOST_NAMES:
+        return f"{len(counts)} classes of {min(counts.values())} to {max(counts.values())} rows"
+    return ", ".join(f"{count} {shorten(name, 40)}" for name, count in sorted(counts.items()))
 
 
 def check_models(task: Task, method: Method, labels: Labels, domains: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from metakd.evaluation.lineage import steps_behind
 from metakd.evaluation.report import read_students, results_blocks, summarise
 from metakd.evaluation.run_report import run_report
 from metakd.manifests import write_json
+from metakd.models.model_files import explaining
 
 
 def main(out: Path, evaluations: str) -> None:
@@ -21,12 +22,13 @@ def main(out: Path, evaluations: str) -> None:
         evaluations: JSON files that evaluate.py wrote with --teacher, one per domain, separated by commas.
     """
     paths = [Path(name) for name in evaluations.split(",")]
-    results = summarise(read_students(paths), steps_behind(paths, out.parent))
-    blocks = results_blocks(results)
+    with explaining(lambda why: f"{evaluations}, or a manifest behind it, is damaged ({why}); evaluate again"):
+        results = summarise(read_students(paths), steps_behind(paths, out.parent))
+        blocks, report = results_blocks(results), run_report(results)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", results)
     (out / "report.md").write_text(f"# Results\n\n{to_markdown(blocks)}", "utf-8")
-    (out / "report.html").write_text(to_html(run_report(results)), "utf-8", errors="replace")
+    (out / "report.html").write_text(to_html(report), "utf-8", errors="replace")
     print(to_console(blocks))
 
 

@@ -8,25 +8,17 @@ from collections.abc import Collection, Iterable
 SHOWN = 10  # names of a list in a message
 LONGEST_NAME = 60  # letters of such a name
 LONGEST_MESSAGE = 2000  # letters
-
-LONGEST = 200  # letters of a name that is compared with others; the time grows with their square
+LONGEST_COMPARED = 200  # letters of a name that is compared with others; the time grows with their square
 
 
 class InputError(Exception):
     """Invalid input, found before any long work. Scripts print the message without a traceback and exit with 2."""
 
 
-def shown(names: Iterable[str], most: int = 10) -> str:
-    """Names as a list for a message, e.g. ``"['a', 'b']"``; of many or long ones only the beginning."""
-    names = [name if len(name) <= LONGEST else f"{name[:LONGEST]}..." for name in names]
-    others = len(names) - most
-    return f"{names}" if others <= 0 else f"{names[:most]} and {others} more"
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name, e.g. ``"; did you mean 'books'?"``; empty if no known name is similar."""
-    short = [other for other in known if len(other) <= LONGEST]
-    match = difflib.get_close_matches(name[:LONGEST], short, n=1, cutoff=0.5)
+    short = [other for other in known if len(other) <= LONGEST_COMPARED]
+    match = difflib.get_close_matches(name[:LONGEST_COMPARED], short, n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from metakd.errors import InputError
+from metakd.errors import InputError, name_list
 
 ProblemType = Literal["single_label", "multi_label", "regression"]
 SelectBy = Literal["accuracy", "macro_f1"]  # dev scores that epochs can be compared by
@@ -40,7 +40,7 @@ class Labels:
         """Raise InputError where there is nothing to tell apart: a classifier of one class learns nothing."""
         if self.problem == "single_label" and len(self.names) < 2:
             raise InputError(
-                f"the task has the classes {list(self.names)}, a classifier needs two or more; add rows of other "
+                f"the task has the classes {name_list(self.names)}, a classifier needs two or more; add rows of other "
                 "classes, or name the classes in task.labels"
             )
 

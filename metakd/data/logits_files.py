@@ -15,6 +15,7 @@ from scipy.special import logit as inverse_sigmoid
 from metakd.data import formats
 from metakd.data.formats import Row, TableError
 from metakd.data.labels import Labels
+from metakd.errors import name_list
 
 LOGIT, PROBABILITY = "logit.", "probability."
 SHOWN = 3  # rows that an error names
@@ -119,15 +120,21 @@ def _row_numbers(path: Path, guids: Sequence[str]) -> dict[str, int]:
 def _value_columns(path: Path, columns: list[str], labels: Labels) -> list[str]:
     """The names of the columns to read, in the order of the labels; logits are preferred to probabilities."""
     if "guid" not in columns:
-        raise TableError(path, f"has no column 'guid'; its columns are {columns}", 1)
+        raise TableError(path, f"has no column 'guid'; its columns are {name_list(columns)}", 1)
     for prefix in (LOGIT, PROBABILITY):
         names = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
         if names:
             if sorted(names) != sorted(labels.names):
-                raise TableError(path, f"has {prefix}columns for {names}, the labels are {list(labels.names)}", 1)
+                raise TableError(
+                    path, f"has {prefix}columns for {name_list(names)}, the labels are {name_list(labels.names)}", 1
+                )
             return [prefix + name for name in labels.names]
     wanted = [[prefix + name for name in labels.names] for prefix in (LOGIT, PROBABILITY)]
-    raise TableError(path, f"has neither columns {wanted[0]} nor {wanted[1]}; its columns are {columns}", 1)
+    raise TableError(
+        path,
+        f"has neither columns {name_list(wanted[0])} nor {name_list(wanted[1])}; its columns are {name_list(columns)}",
+        1,
+    )
 
 
 def _finite_numbers(raw: Row, columns: list[str]) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from metakd.data import formats
 from metakd.data.formats import Row, TableError
 from metakd.data.labels import Labels, ProblemType, require_different, sorted_label_names
-from metakd.errors import InputError, nearest, shown
+from metakd.errors import InputError, name_list, nearest
 from metakd.manifests import file_hash
 
 if TYPE_CHECKING:  # slow to import, and most functions here do not need it
@@ -66,10 +66,12 @@ def read_rows(
                 raise TableError(path, "is empty; fill it or remove the row", number, name)
         unknown = labels.first_unknown(row["label"], label_names) if labels is not None and row["label"] else None
         if labels is not None and unknown is not None:
-            allowed = "a number" if labels.problem == "regression" else f"among the task's labels {shown(labels.names)}"
+            allowed = (
+                "a number" if labels.problem == "regression" else f"among the task's labels {name_list(labels.names)}"
+            )
             raise TableError(path, f"{unknown!r} is not {allowed}{nearest(unknown, labels.names)}", number, "label")
         if domain_names is not None and row["domain"] and row["domain"] not in domain_names:
-            hint = f"{shown(domains or ())}{nearest(row['domain'], domains or ())}"
+            hint = f"{name_list(domains or ())}{nearest(row['domain'], domains or ())}"
             raise TableError(path, f"{row['domain']!r} is not among the task's domains {hint}", number, "domain")
         if row["guid"] in guids:
             raise TableError(path, f"{row['guid']!r} occurs twice; guids must be unique", number, "guid")
@@ -180,7 +182,9 @@ def _check_columns(path: Path, row: int, columns: list[str], required: Sequence[
         if name in columns:
             continue
         if name in required:
-            raise TableError(path, f"is missing; the columns are {shown(columns)}{nearest(name, columns)}", row, name)
+            raise TableError(
+                path, f"is missing; the columns are {name_list(columns)}{nearest(name, columns)}", row, name
+            )
         for other in columns:
             if other not in known and _one_letter_apart(other.strip().casefold(), name):
                 raise TableError(path, f"did you mean {name!r}? Rename or remove the column", row, other)

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 import metakd.models.cnn_lstm  # noqa: F401  registers the architectures that transformers lacks
 from metakd.data.labels import PROBLEM_TYPES, Labels
-from metakd.errors import InputError
+from metakd.errors import InputError, name_list
 from metakd.models.classifier import is_classifier, labels_of, set_labels
 from metakd.models.model_files import reading, refuse_pointers, some
 
@@ -92,8 +92,8 @@ def require_labels(config: PreTrainedConfig, labels: Labels, name: str) -> None:
     if sorted(own.names) != sorted(labels.names) or own.problem != labels.problem:
         kinds = f" ({own.problem} instead of {labels.problem})" if own.problem != labels.problem else ""
         raise InputError(
-            f"{name} classifies {list(own.names)}, the task has {list(labels.names)}{kinds}; start from an encoder, "
-            "or name the classes in id2label of its config.json"
+            f"{name} classifies {name_list(own.names)}, the task has {name_list(labels.names)}{kinds}; start "
+            "from an encoder, or name the classes in id2label of its config.json"
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from metakd.config import StudentFromTeacher, Task
-from metakd.errors import InputError, nearest
+from metakd.errors import InputError, name_list, nearest
 from metakd.methods.method import Method, Prototypes, TeacherRecipe
 from metakd.methods.stage import PRETRAINED, Stage
 from metakd.paths import folder_name, settings_key
@@ -42,7 +42,9 @@ class DomainSelection:
         for field in ("domain", "exclude_domain"):
             name = getattr(self, field)
             if name and name not in domains:
-                raise InputError(f"{field} is {name!r}; the task's domains are {list(domains)}{nearest(name, domains)}")
+                raise InputError(
+                    f"{field} is {name!r}; the task's domains are {name_list(domains)}{nearest(name, domains)}"
+                )
 
     def options(self) -> list[str]:
         """The selection as command-line options."""

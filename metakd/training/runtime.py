@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,9 @@ from metakd.cpu.tuning import tune_process
 from metakd.errors import InputError
 from metakd.steps import Processes
 
+log = logging.getLogger(__name__)
+SHARDED = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+
 
 def start(
     precision: str = "auto", cpu_tuning: str = "auto", log_with: list[str] | None = None, log_folder: Path | None = None
@@ -31,10 +35,9 @@ def start(
         log_folder: where trackers that write files write them.
 
     Raises:
-        InputError: Accelerate's environment variable asks for sharded training, or a tracker is not installed.
+        InputError: an environment variable of Accelerate asks for sharded training, or a tracker is not installed.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-        raise InputError("ACCELERATE_USE_FSDP is set, but models are not sharded; unset it")
+    ignore_accelerate_variables()
     cpu = not torch.accelerator.is_available()
     if cpu and cpu_tuning == "auto":
         tune_process()
@@ -58,6 +61,21 @@ def start(
     if not accelerator.is_main_process:
         datasets.disable_progress_bars()
     return accelerator
+
+
+def ignore_accelerate_variables() -> None:
+    """Remove Accelerate's environment variables: some change the loss (accumulated steps), the device or the precision.
+
+    `accelerate launch` sets them too, so they are no error, unless they ask for what is not done here.
+    """
+    for name in SHARDED:
+        if os.environ.get(name, "false").lower() in ("1", "true", "yes"):
+            raise InputError(f"{name} is set, but models are not sharded; unset it")
+    names = sorted(name for name in os.environ if name.startswith("ACCELERATE_"))
+    for name in names:
+        del os.environ[name]
+    if names:
+        log.warning("%s have no effect: the task file has these settings", ", ".join(names))
 
 
 def start_training(training: Training, log_folder: Path) -> Accelerator:
