@@ -10,7 +10,7 @@ from metakd.evaluation.html import to_html
 from metakd.evaluation.lineage import steps_behind
 from metakd.evaluation.report import read_students, results_blocks, summarise
 from metakd.evaluation.run_report import run_report
-from metakd.manifests import write_json
+from metakd.manifests import to_jsonable, write_json
 from metakd.models.model_files import explaining
 
 
@@ -23,13 +23,14 @@ def main(out: Path, evaluations: str) -> None:
     """
     paths = [Path(name) for name in evaluations.split(",")]
     with explaining(lambda why: f"{evaluations}, or a manifest behind it, is damaged ({why}); evaluate again"):
-        results = summarise(read_students(paths), steps_behind(paths, out.parent))
-        blocks, report = results_blocks(results), run_report(results)
+        results = to_jsonable(summarise(read_students(paths), steps_behind(paths, out.parent)))
+        blocks = results_blocks(results)
+        text, markdown, page = to_console(blocks), to_markdown(blocks), to_html(run_report(results))
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", results)
-    (out / "report.md").write_text(f"# Results\n\n{to_markdown(blocks)}", "utf-8")
-    (out / "report.html").write_text(to_html(report), "utf-8", errors="replace")
-    print(to_console(blocks))
+    (out / "report.md").write_text(f"# Results\n\n{markdown}", "utf-8")
+    (out / "report.html").write_text(page, "utf-8", errors="replace")
+    print(text)
 
 
 if __name__ == "__main__":

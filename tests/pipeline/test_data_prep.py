@@ -63,9 +63,26 @@ def test_amazon_archive_is_read_without_unpacking(tmp_path: Path) -> None:
     assert {row["guid"]: row["text_a"] for rows in splits.values() for row in rows}["dvd-negative-3"] == (
         "A & B & C dvd negative 2"
     )
-    (tmp_path / "empty.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="not the published archive"):
-        amazon.main(source=tmp_path / "empty.tar.gz", out=tmp_path / "other")
+    content, damaged = archive.read_bytes(), tmp_path / "damaged.tar.gz"
+    for wrong in (b"no archive", b"", content[: len(content) // 2], content[:20]):
+        damaged.write_bytes(wrong)
+        with pytest.raises(InputError, match=r"damaged\.tar\.gz: not the published archive, or cut off"):
+            amazon.main(source=damaged, out=tmp_path / "other")
+    with tarfile.open(damaged, "w:gz") as file:
+        info = tarfile.TarInfo("sorted_data_acl/books/positive.review")
+        info.type = tarfile.DIRTYPE
+        file.addfile(info)
+    with pytest.raises(InputError, match=r"positive\.review is no file"):
+        amazon.main(source=damaged, out=tmp_path / "other")
+
+
+def test_a_blank_review_is_left_out_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    reviews = script("data_prep/amazon_reviews.py").reviews
+    text = "".join(f"<review_text>\n{words}\n</review_text>\n" for words in ("good", " \x1a ", "bad"))
+    assert [row["guid"] for row in reviews(text, "books", "positive")] == ["books-positive-1", "books-positive-3"]
+    assert "books/positive.review: 1 blank reviews are left out" in caplog.text
+    with pytest.raises(InputError, match="no <review_text> with a text"):
+        reviews("<p>", "books", "positive")
 
 
 @needs_mnli

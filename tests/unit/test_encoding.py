@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tokenizers import normalizers
+from transformers.models.bert_japanese import BertJapaneseTokenizer  # written in Python
 
-from metakd.data.encoding import EncodedRows, encode, same_tokens
+from metakd.data.encoding import EncodedRows, encode, same_tokens, tokenizer_hash
 from metakd.data.tables import write_rows
 from tests.conftest import make_rows, make_tokenizer
 
@@ -61,3 +62,27 @@ def test_tokenizers_are_compared_by_the_ids_that_they_make() -> None:
     for tokenizer in (cased, lower):
         tokenizer.add_tokens(["café"])
     assert not same_tokens(cased, lower)
+
+
+def test_the_cache_follows_all_that_decides_the_ids(table: Path) -> None:
+    tokenizer = make_tokenizer()
+    plain = encode(table, tokenizer, 6).tokens["input_ids"][:]
+    same = tokenizer_hash(tokenizer)
+    tokenizer("a text", truncation=True, max_length=3)  # leaves its truncation in the tokenizer
+    assert tokenizer_hash(tokenizer) == same == tokenizer_hash(make_tokenizer())
+    tokenizer.truncation_side = "left"
+    assert tokenizer_hash(tokenizer) != same
+    assert encode(table, tokenizer, 6).tokens["input_ids"][:] != plain
+
+
+def test_a_tokenizer_in_python_is_known_by_its_settings(tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "caf\u00e9", "Caf\u00e9", "##s"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), "utf-8")
+
+    def hashed(**settings: bool) -> str:
+        return tokenizer_hash(BertJapaneseTokenizer(str(tmp_path / "vocab.txt"), **settings))
+
+    assert hashed(do_lower_case=False) == hashed(do_lower_case=False) != hashed(do_lower_case=True)
+    before = hashed()
+    (tmp_path / "vocab.txt").write_text("\n".join([*words[:-2], words[-1], words[-2]]), "utf-8")
+    assert hashed() != before

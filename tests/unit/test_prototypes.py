@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,23 @@ def test_a_mapped_file_gives_the_same_scores_as_an_array(tmp_path: Path, monkeyp
     assert np.array_equal(prototype_scores(mapped, labels, domains), prototype_scores(embeddings, labels, domains))
     part = prototype_scores(mapped[9:], labels[9:], domains[9:])
     assert np.array_equal(part, prototype_scores(embeddings[9:], labels[9:], domains[9:]))
+
+
+@pytest.mark.parametrize(("domains", "classes"), [(2, 2), (2, 10_000), (300, 50)])
+def test_memory_is_bounded_by_the_rows_whatever_the_number_of_names(domains: int, classes: int) -> None:
+    generator = np.random.default_rng(0)
+    embeddings = generator.normal(size=(20_000, 64)).astype(np.float32)
+    arguments = embeddings, generator.integers(classes, size=20_000), generator.integers(domains, size=20_000)
+    tracemalloc.start()
+    prototypes.prototype_scores(*arguments)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * embeddings.nbytes  # products with all of 20,000 prototypes would be 100 times as large
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_embeddings_that_cannot_be_multiplied_are_refused_with_their_row(value: float) -> None:
+    embeddings, labels, domains = example()
+    embeddings[17, 2] = value
+    with pytest.raises(InputError, match="the embedding of row 18 is not finite, or holds numbers above 1e"):
+        prototypes.prototype_scores(embeddings, labels, domains)

@@ -123,3 +123,13 @@ def test_losses_learning_rates_and_dev_scores_reach_the_tracker(tables: dict[str
     for tag in dev:
         scores = [record["dev"][tag.removeprefix("teacher/dev/")] for record in progress.epochs]
         assert [scalars[tag][step] for step in (3, 6)] == pytest.approx(scores)
+
+
+def test_variables_of_accelerate_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    accelerator = start("fp32")
+    assert accelerator.gradient_accumulation_steps == 1 and accelerator.mixed_precision == "no"
+    assert "ACCELERATE_GRADIENT_ACCUMULATION_STEPS, ACCELERATE_MIXED_PRECISION have no effect" in caplog.text
