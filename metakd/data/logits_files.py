@@ -40,14 +40,21 @@ def prediction_columns(labels: Labels, kinds: Sequence[str]) -> list[str]:
     return columns
 
 
-def prediction_rows(guids: Sequence[str], logits: np.ndarray, labels: Labels, columns: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of a file of predictions, computed block by block; logits [n, C] may be memory-mapped."""
+def prediction_rows(
+    guids: Sequence[str], logits: np.ndarray, labels: Labels, columns: Sequence[str], abstain_below: float = 0.0
+) -> Iterator[Row]:
+    """Yield the rows of a file of predictions, computed block by block; logits [n, C] may be memory-mapped.
+
+    Args:
+        abstain_below: the prediction is empty where no probability reaches this.
+    """
     for start in range(0, len(logits), BLOCK):
         block = np.asarray(logits[start : start + BLOCK], dtype=np.float64)
         probabilities = labels.probabilities(block)
         predicted = labels.predicted(block)
         for i, guid in enumerate(guids[start : start + BLOCK]):
-            row: Row = {"guid": guid, "prediction": labels.to_text(predicted[i])}
+            sure = not abstain_below or probabilities[i].max() >= abstain_below
+            row: Row = {"guid": guid, "prediction": labels.to_text(predicted[i]) if sure else ""}
             row |= {PROBABILITY + name: float(probabilities[i, c]) for c, name in enumerate(labels.names)}
             row |= {LOGIT + name: float(block[i, c]) for c, name in enumerate(labels.names)}
             yield {name: row[name] for name in columns}

@@ -1,0 +1,119 @@
+"""Calibrate a classifier on dev rows: probabilities that mean something, and a confidence below which it abstains."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from metakd.cli import run
+from metakd.errors import InputError, name_list, nearest
+from metakd.manifests import MANIFEST, read_json, write_json
+from metakd.ranges import Range
+from metakd.steps import Step
+
+if TYPE_CHECKING:
+    from metakd.data.encoding import EncodedRows
+    from metakd.evaluation.calibration import Calibration
+    from metakd.training.inference import LoadedClassifier
+
+
+def main(
+    model: Path,
+    table: Path,
+    out: Path,
+    domain: str = "",
+    target: Annotated[float, Range(0, 1, above=True, below=True)] = 0.9,
+    teacher: Path | None = None,
+    remake: bool = False,
+) -> None:
+    """Write the classifier with calibrated probabilities, and OUT/calibration.json with the threshold for a target.
+
+    One number, the temperature, is fitted to the labels of dev rows (Guo et al. 2017) and put into the last layer, so
+    predictions stay as they are and every user of the folder gets the new probabilities. The threshold is the lowest
+    confidence from which on at least the target's share of future predictions is right, with 95 % confidence; it is
+    used by predict.py --abstain_below. Few rows give a wide bound, and then there may be no threshold.
+
+    Args:
+        model: folder of a classifier of one class per row.
+        table: labelled rows that it was not trained on: the dev table.
+        out: folder of the calibrated classifier.
+        domain: whose rows are used; all by default.
+        target: share of the predictions that must be right, e.g. 0.9.
+        teacher: folder of a classifier; its predictions are then what is right for the threshold, not the labels.
+        remake: make the folder anew if other code made it.
+    """
+    training = read_json(model / MANIFEST).get("resolved", {})
+    inputs: dict[str, str | Path] = {"model": model, "table": table, **({"teacher": teacher} if teacher else {})}
+    step = Step(out, {"domain": domain, "target": target}, inputs, training, remake=remake)
+    if step.finished():
+        return
+    import numpy as np
+
+    from metakd.evaluation.calibration import calibrate
+    from metakd.models.classifier import label_order
+    from metakd.models.model_io import ModelInfo, load_info, save_model
+    from metakd.models.temperature import divide_logits
+    from metakd.training.inference import load_trained_classifier, predict_logits
+    from metakd.training.runtime import start
+
+    accelerator = start("fp32", "off")  # the stock model is what is saved
+    if accelerator.num_processes > 1:
+        raise InputError("calibration is work for one process; run the script by python")
+    classifier = load_trained_classifier(model, None, accelerator, "off")
+    labels = classifier.labels
+    if labels.problem != "single_label":
+        raise InputError(f"{model} is a {labels.problem} model; only probabilities of one class per row are calibrated")
+    rows = rows_of(classifier, table, domain)
+    logits, right = predict_logits(classifier.model, rows, accelerator), rows.labels
+    if teacher is not None:
+        other = load_trained_classifier(teacher, None, accelerator, "off")
+        order = label_order(other.labels.names, labels.names, str(teacher))
+        right = predict_logits(other.model, rows_of(other, table, domain), accelerator)[:, order].argmax(1)
+    calibration = calibrate(logits, rows.labels, right, labels.names, target)
+    divide_logits(classifier.model, calibration.temperature)
+    divided = predict_logits(classifier.model, rows, accelerator)
+    if not np.allclose(divided, logits / calibration.temperature, rtol=1e-3, atol=1e-4):
+        raise InputError(f"{model}: its last layer alone does not give its logits, so no temperature can go into it")
+    info = load_info(model) or ModelInfo([], classifier.max_length)
+    with step.workspace() as folder:
+        if folder is not None:
+            save_model(folder, classifier.model, classifier.tokenizer, info, {})
+            right_is = "the label" if teacher is None else f"the class that {teacher} predicts"
+            write_json(folder / "calibration.json", {**asdict(calibration), "domain": domain, "right_is": right_is})
+    print("\n".join(lines_of(calibration, model, out)))
+
+
+def rows_of(classifier: LoadedClassifier, table: Path, domain: str) -> EncodedRows:
+    """A domain's rows, or all of them, tokenised for a classifier."""
+    from metakd.data.tables import LABELLED, label_and_domain_names
+
+    _, domains = label_and_domain_names(table, classifier.labels.problem, LABELLED)
+    if domain and domain not in domains:
+        raise InputError(f"--domain {domain}: {table} has {name_list(domains)}{nearest(domain, domains)}")
+    rows = classifier.encode(table, domains)
+    return rows.of_domain(domains.index(domain)) if domain else rows
+
+
+def lines_of(calibration: Calibration, model: Path, out: Path) -> list[str]:
+    """The result in words."""
+    lines = [
+        f"{when} calibration: expected calibration error {errors['ece']:.3f}, Brier score {errors['brier']:.3f}"
+        for when, errors in calibration.errors.items()
+    ]
+    lines.append(f"temperature {calibration.temperature:.3f}, from {calibration.rows} rows; the classifier is {out}")
+    target, chosen = f"{100 * calibration.target:g} %", calibration.threshold
+    if chosen is None:
+        best = max(calibration.curve, key=lambda threshold: threshold.lower_bound)
+        return [
+            *lines, f"no threshold reaches {target} right: the best lower bound is {100 * best.lower_bound:.1f} %, of "
+            f"{best.rows} rows of which {100 * best.right:.1f} % are right; use more rows, or a lower --target",
+        ]  # fmt: skip
+    share, right, bound = (f"{100 * value:.1f} %" for value in (chosen.coverage, chosen.right, chosen.lower_bound))
+    use = f"predict.py --model {out} --abstain_below {chosen.confidence:.6f}"
+    bounds = f"{right} of these are right here, and at least {bound} in future rows (95 % confidence)"
+    return [*lines, f"{use} predicts {share} of such rows; {bounds}"]
+
+
+if __name__ == "__main__":
+    run(main)
