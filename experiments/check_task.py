@@ -10,7 +10,7 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.config import Task
-from metakd.data.labels import Labels, ProblemType, look_alikes, stratum
+from metakd.data.labels import Labels, look_alikes, stratum
 from metakd.data.tables import LABELLED, TRAINING, label_and_domain_names, read_rows
 from metakd.errors import InputError, name_list, nearest
 from metakd.evaluation.text import shorten
@@ -68,27 +68,27 @@ def check_tables(task: Task, labels: Labels, known: Sequence[str], chosen: Seque
         if name not in known:
             raise InputError(f"domain {name!r} is not among {name_list(known)}{nearest(name, known)}")
     for path, required in ((task.train, TRAINING), (task.dev, LABELLED), (task.test, LABELLED)):
-        rows = Counter((row["domain"], row["label"]) for row in read_rows(path, labels, known, required))
-        of_domain = Counter(domain for domain, _ in rows.elements())
+        by_domain: dict[str, Counter[str]] = defaultdict(Counter)
+        for row in read_rows(path, labels, known, required):
+            label = row["label"]
+            by_domain[row["domain"]][(stratum(label, labels.problem) or "with a number") if label else "no label"] += 1
         for name in chosen:
-            if not of_domain[name]:
+            if name not in by_domain:
                 raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
-        log.info("%s", counts_text(path, rows, labels.problem))
+        log.info("%s", counts_text(path, by_domain))
     for names in (*look_alikes(labels.names), *look_alikes(known)):
         log.warning("%s look alike; if they are one, write them in one way", name_list(names))
 
 
-def counts_text(path: str, rows: Counter[tuple[str, str]], problem: ProblemType) -> str:
+def counts_text(path: str, by_domain: dict[str, Counter[str]]) -> str:
     """Rows per domain and class, so that a person sees what a table holds; of many domains, the extremes."""
-    by_domain: dict[str, Counter[str]] = defaultdict(Counter)
-    for (domain, label), count in rows.items():
-        by_domain[domain][(stratum(label, problem) or "with a number") if label else "no label"] += count
     names = sorted(by_domain, key=lambda name: by_domain[name].total())
     if len(names) > MOST_NAMES:
         names = names[: MOST_NAMES // 2] + names[-MOST_NAMES // 2 :]
     lines = [f"  {shorten(name, 40)}: {class_counts(by_domain[name])}" for name in names]
     lines += [f"  and {len(by_domain) - len(names)} domains of sizes between these"] * (len(names) < len(by_domain))
-    return "\n".join([f"{path}: {rows.total()} rows", *lines])
+    total = sum(counts.total() for counts in by_domain.values())
+    return "\n".join([f"{path}: {total} rows", *lines])
 
 
 def class_counts(counts: Counter[str]) -> str:

@@ -11,7 +11,6 @@ from metakd.evaluation.lineage import steps_behind
 from metakd.evaluation.report import read_students, results_blocks, summarise
 from metakd.evaluation.run_report import run_report
 from metakd.manifests import to_jsonable, write_json
-from metakd.models.model_files import explaining
 
 
 def main(out: Path, evaluations: str) -> None:
@@ -22,15 +21,13 @@ def main(out: Path, evaluations: str) -> None:
         evaluations: JSON files that evaluate.py wrote with --teacher, one per domain, separated by commas.
     """
     paths = [Path(name) for name in evaluations.split(",")]
-    with explaining(lambda why: f"{evaluations}, or a manifest behind it, is damaged ({why}); evaluate again"):
-        results = to_jsonable(summarise(read_students(paths), steps_behind(paths, out.parent)))
-        blocks = results_blocks(results)
-        text, markdown, page = to_console(blocks), to_markdown(blocks), to_html(run_report(results))
+    results = to_jsonable(summarise(read_students(paths), steps_behind(paths, out.parent)))
+    blocks, report = results_blocks(results), run_report(results)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "results.json", results)
-    (out / "report.md").write_text(f"# Results\n\n{markdown}", "utf-8")
-    (out / "report.html").write_text(page, "utf-8", errors="replace")
-    print(text)
+    (out / "report.md").write_text(f"# Results\n\n{to_markdown(blocks)}", "utf-8")
+    (out / "report.html").write_text(to_html(report), "utf-8", errors="replace")
+    print(to_console(blocks))
 
 
 if __name__ == "__main__":

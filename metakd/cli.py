@@ -5,7 +5,6 @@ So do signals (Ctrl-C, SIGTERM) and errors of the disk, whichever library met th
 
 from __future__ import annotations
 
-import errno
 import inspect
 import logging
 import os
@@ -26,25 +25,15 @@ from typing import Any
 from jsonargparse import ActionConfigFile
 
 from metakd import steps
-from metakd.errors import InputError, shorten_message
+from metakd.errors import FULL_DISK, InputError, Interrupted, chain, disk_error_number, shorten_message
 from metakd.evaluation.text import printable
 from metakd.ranges import check_value, type_hints
 from metakd.settings_files import SettingsParser
 
 CHATTY = ("httpx", "httpcore", "filelock", "datasets", "accelerate")
 NO_BARS = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
-FULL = (errno.ENOSPC, errno.EDQUOT)
-NOT_WRITABLE = (errno.EROFS, errno.EACCES)
 PEER_ENDED = re.compile("Connection (closed|reset) by peer")  # gloo
 GO_ON = "the same command goes on from there"
-
-
-class Interrupted(BaseException):
-    """A signal asked the process to end. No library catches it as an error."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def run(main: Callable[..., None]) -> None:
@@ -175,32 +164,14 @@ def disk_error(error: BaseException, out: Path | None) -> str | None:
         out: the script's output.
     """
     causes = list(chain(error))
-    number = next((number for cause in causes if (number := error_number(cause)) is not None), None)
+    number = next((number for cause in causes if (number := disk_error_number(cause)) is not None), None)
     if number is None:
         return None
     path = next((cause.filename for cause in causes if isinstance(cause, OSError) and cause.filename), None)
     place = f"{path}" if path else f"perhaps {fullest_place(out)}"
     caches = "HF_HOME, HF_DATASETS_CACHE and TMPDIR name other places for caches"
-    remedy = f"free some space, then {GO_ON}" if number in FULL else "allow writing there, or choose another path"
+    remedy = f"free some space, then {GO_ON}" if number in FULL_DISK else "allow it there, or choose another path"
     return f"{place}: {os.strerror(number)}; {remedy} ({caches})"
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that led to it."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def error_number(error: BaseException) -> int | None:
-    """The number of a disk error: the system's own, or that in the text of a library written in another language."""
-    if isinstance(error, OSError) and error.errno in (*FULL, *NOT_WRITABLE):
-        return error.errno
-    if isinstance(error, OSError) and re.fullmatch(r"\d+ requested and \d+ written", str(error)):  # NumPy
-        return errno.ENOSPC
-    texts = {os.strerror(number): number for number in (*FULL, *NOT_WRITABLE)}
-    texts["Not enough disk space"] = errno.ENOSPC  # datasets
-    return next((number for text, number in texts.items() if text in str(error)), None)
 
 
 def fullest_place(out: Path | None) -> str:

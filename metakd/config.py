@@ -187,8 +187,6 @@ class Task:
         self.labels = checked_names(self.labels, "task.labels")
         self.domains = checked_names(self.domains, "task.domains")
         check_fields(self, "task.")
-        if not isinstance(self.student, str):
-            check_fields(self.student, "task.student.")
         if self.problem == "multi_label" and any(SEPARATOR in name for name in self.labels or ()):
             raise InputError(
                 f"task.labels: {self.labels}: {SEPARATOR!r} separates the labels of a row; rename the class"

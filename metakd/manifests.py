@@ -130,6 +130,11 @@ def files_in(folder: Path) -> list[str]:
     return sorted_names(name for name in names if name not in (MANIFEST, f"{MANIFEST}.partial"))
 
 
+def regular_files_in(folder: Path) -> list[str]:
+    """`files_in` without links, which lead to what is not ours."""
+    return [name for name in files_in(folder) if not (folder / name).is_symlink()]
+
+
 def sorted_names(names: Iterable[str]) -> list[str]:
     """Relative paths in the order of their parts."""
     return sorted(names, key=lambda name: Path(name).parts)

@@ -12,13 +12,13 @@ import functools
 import math
 import reprlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from metakd.errors import InputError
 
-LARGEST = 2**63 - 1  # what torch, numpy and Arrow take for a whole number
+LARGEST_WHOLE = 2**63 - 1  # what torch, numpy and Arrow take for a whole number
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Range:
     below: bool = False
 
     def holds(self, value: float) -> bool:
-        if isinstance(value, int) and abs(value) > LARGEST:
+        if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
             return False
         if not math.isfinite(value):
             return False
@@ -66,7 +66,7 @@ BelowOne = Annotated[float, Range(0, 1, below=True)]
 
 
 def check_fields(record: Any, prefix: str) -> None:
-    """Check every field of a dataclass against its type.
+    """Check every field of a dataclass against its type, and those of dataclasses in it.
 
     Args:
         prefix: goes before the field's name in messages, e.g. "training.".
@@ -76,7 +76,10 @@ def check_fields(record: Any, prefix: str) -> None:
     """
     hints = type_hints(type(record))
     for field in fields(record):
-        check_value(hints[field.name], getattr(record, field.name), f"{prefix}{field.name}")
+        value = getattr(record, field.name)
+        check_value(hints[field.name], value, f"{prefix}{field.name}")
+        if is_dataclass(value):
+            check_fields(value, f"{prefix}{field.name}.")
 
 
 def check_value(hint: Any, value: Any, place: str) -> None:
@@ -107,7 +110,7 @@ def _check_number(kind: type, allowed: Range, value: Any, place: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
         raise InputError(f"{place} is {reprlib.repr(value)}; it must be a {'whole ' * (kind is int)}number")
     if not allowed.holds(value):
-        most = f" (and at most {LARGEST})" * (allowed.high is None and abs(value) > LARGEST)
+        most = f" (and at most {LARGEST_WHOLE})" * (allowed.high is None and abs(value) > LARGEST_WHOLE)
         raise InputError(f"{place} is {reprlib.repr(value)}; it must be {allowed}{most}")
 
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from os.path import isfile
+from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
 
-from metakd.errors import InputError
+from metakd.errors import InputError, chain
 
 MOST_VALUES, DEEPEST = 20_000, 50  # of a file, with every alias written out
 QUOTED = re.compile(r"Expected an? <class 'str'>\. Got value: ")
@@ -105,8 +106,9 @@ class SettingsParser(ArgumentParser):
         self.settings_files = named_files(sys.argv[1:] if args is None else args)
         try:
             config = super().parse_args(args, *others, **options)
-        except (OSError, UnicodeError) as error:
-            raise InputError(f"{', '.join(self.settings_files.values())}: {error}; save it as text in UTF-8") from None
+        except UnicodeError as error:
+            files = [file for file in self.settings_files.values() if not is_utf8(file)]
+            raise InputError(f"{', '.join(files)}: {error}; save it as text in UTF-8") from None
         for option, file in self.settings_files.items():
             if option in config and config[option] is None:
                 raise InputError(f"{file} is empty; write the settings, or leave --{option} out")
@@ -134,7 +136,9 @@ class SettingsParser(ArgumentParser):
         try:
             return super().instantiate(config, **options)
         except (InputError, TypeError, ValueError) as error:
-            raise InputError(f"{files}{_first_cause(error)}") from None
+            # jsonargparse hides the error of a type that has alternatives
+            cause = next((one for one in chain(error) if isinstance(one, InputError)), error)
+            raise InputError(f"{files}{cause}") from None
 
 
 def named_files(arguments: Sequence[str]) -> dict[str, str]:
@@ -148,12 +152,12 @@ def named_files(arguments: Sequence[str]) -> dict[str, str]:
     return files
 
 
-def _first_cause(error: BaseException) -> BaseException:
-    """The InputError behind an error: jsonargparse hides it where a type has alternatives."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__ or cause.__context__
-    return cause or error
+def is_utf8(file: str) -> bool:
+    try:
+        Path(file).read_text("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def parse_settings(role: str, kind: type[Settings], options: Sequence[str]) -> Settings:

@@ -30,7 +30,8 @@ def require_own_folder(folder: Path, made_by: str) -> None:
     own = folder.is_dir() and not folder.is_symlink()
     if own:
         names = {path.name for path in folder.iterdir()} - {f"{MANIFEST}.partial"}  # a kill may leave this file
-        begun = MANIFEST in names and read_json(folder / MANIFEST).get("made_by", made_by) == made_by
+        manifest = read_json(folder / MANIFEST)
+        begun = {"settings", "inputs", "code"} <= manifest.keys() and manifest.get("made_by", made_by) == made_by
         own = begun or not names
     if not own:
         raise InputError(f"{folder} is in the way and no step made it; move it elsewhere")
@@ -55,6 +56,8 @@ def remove_folder(folder: Path, made_by: str) -> None:
 def keep_foreign_files(out: Path, manifest: Mapping[str, Any]) -> None:
     """Move what was not published in an output folder to a new folder beside it, and say so."""
     foreign = manifests.foreign_files(out, manifest)
+    if "made_by" not in manifest and (out / MANIFEST).is_file():  # damaged, or another program's
+        foreign.append(MANIFEST)
     if not foreign:
         return
     suffixes = (".kept" if number == 1 else f".kept{number}" for number in itertools.count(1))

@@ -37,6 +37,7 @@ from metakd.manifests import MANIFEST, read_json, write_json
 from metakd.paths import beside, output_path
 
 log = logging.getLogger(__name__)
+WAIT = 60.0  # seconds that a process waits for another run before it asks the others to go on waiting
 VERIFY = False  # whether hashes of finished outputs are compared; `metakd.cli` sets it
 
 
@@ -157,11 +158,12 @@ class Step:
         processes = processes or Processes()
         lock = FileLock(self._lock_file)
         try:
-            finished = processes.main and self.finished()
-            if processes.main and not finished:  # a finished step needs no lock, which a read-only disk cannot hold
-                self._acquire(lock)
-                finished = self.finished()
-            if processes.agree(finished):
+            finished = processes.agree(processes.main and self.finished())
+            if not finished:  # a finished step needs no lock, which a read-only disk cannot hold
+                while processes.agree(processes.main and not self._acquire(lock)):
+                    pass  # all processes ask, since none may wait longer than its backend allows
+                finished = processes.agree(processes.main and self.finished())
+            if finished:
                 yield None
                 return
             if processes.main:
@@ -199,10 +201,11 @@ class Step:
             place = Path(path)
             if place.exists() and self.out in (place.resolve(), *place.resolve().parents):
                 raise InputError(f"output {self.out} is also the input {role!r}, or holds it; choose another path")
-        made_by = read_json(self.manifest_path).get("made_by", self.made_by)
-        if made_by != self.made_by:
+        manifest = read_json(self.manifest_path)
+        if manifest and manifest.get("made_by") != self.made_by:  # a damaged one is empty
             raise InputError(
-                f"output {self.out} was made by {made_by}; it is left as it is. Choose another output path"
+                f"output {self.out} was made by {manifest.get('made_by', 'another program')}; it is left as it is. "
+                "Choose another output path"
             )
 
     def _is_empty_folder(self) -> bool:
@@ -226,19 +229,23 @@ class Step:
         same = all(manifest.get("code", {}).get(name) == self.code[name] for name in ("source", "script"))
         return "" if same else "code"
 
-    def _acquire(self, lock: FileLock) -> None:
-        try:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0.1)
-        except Timeout:
-            log.info("waiting for another run that makes %s", self.out)
-            lock.acquire()
+    def _acquire(self, lock: FileLock) -> bool:
+        """Whether the lock is ours; another run may hold it for hours, so this is asked again and again."""
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        for seconds in (0.1, WAIT):
+            try:
+                lock.acquire(timeout=seconds)
+                return True
+            except Timeout:
+                if seconds < WAIT:
+                    log.info("waiting for another run that makes %s", self.out)
+        return False
 
     def _prepare_partial(self) -> None:
         """Make `partial` ready: as a killed run left it if this run can go on from there, else new."""
         for folder in (self.partial, self.scratch, self._discarded):
             step_files.require_own_folder(folder, self.made_by)
-        begun = {**self.key, "code": self.code}
+        begun = {**self.key, "code": self.code, "made_by": self.made_by}
         if not self._can_go_on():
             if self.out.exists() and not self._is_empty_folder():
                 reason = self._changed_since(read_json(self.manifest_path)) or "files"
@@ -267,7 +274,7 @@ class Step:
     def _publish(self) -> None:
         """Write the manifest and rename what was written. A kill in between leaves an unfinished step, never a wrong
         one."""
-        names = [self.out.name] if self.file else manifests.files_in(self.partial)
+        names = [self.out.name] if self.file else manifests.regular_files_in(self.partial)
         for name in names:
             step_files.follow_umask(self.partial / name)
         manifest = self._manifest({name: manifests.file_record(self.partial / name) for name in names})

@@ -66,7 +66,7 @@ def open_text(path: Path, newline: str = "\n") -> TextIO:
     """A text file, opened as UTF-8; invalid bytes become lone surrogates.
 
     Raises:
-        TableError: the file is UTF-16 or UTF-32.
+        InputError: the file is UTF-16 or UTF-32.
     """
     with path.open("rb") as file:
         refuse_utf16(file.read(4), str(path))
@@ -144,7 +144,7 @@ def _read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = next(reader, [])
             _refuse_repeated(path, header)
-            for number, values in enumerate(reader, 1):
+            for number, values in enumerate(filter(None, reader), 1):  # without blank lines
                 if len(values) != len(header):
                     raise TableError(
                         path, f"has {len(values)} fields, the header {len(header)}; a text with the delimiter, "

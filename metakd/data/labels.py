@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ ProblemType = Literal["single_label", "multi_label", "regression"]
 SelectBy = Literal["accuracy", "macro_f1"]  # dev scores that epochs can be compared by
 SEPARATOR = "|"
 SCORE = "score"  # name of a regression's only output
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_FP32 = float(np.finfo(np.float32).max)
 # The names of the problem types in the configuration of a transformers model.
 PROBLEM_TYPES: dict[ProblemType, str] = {
     "single_label": "single_label_classification",
@@ -51,7 +51,7 @@ class Labels:
             names: the class names as a set, which is faster where there are many.
         """
         if self.problem == "regression":
-            return None if is_number(label) else label
+            return None if finite_number(label) is not None else label
         known = self.names if names is None else names
         return next((name for name in split_label(label, self.problem) if name not in known), None)
 
@@ -136,9 +136,12 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def is_number(text: str) -> bool:
-    """Whether a text is a number that fp32 can hold."""
+def finite_number(value: Any) -> float | None:
+    """A number, or text that is one, as a float; None if fp32 cannot hold it, or it is anything else."""
+    if isinstance(value, str) and "_" in value:  # Python takes 1_5 for 15
+        return None
     try:
-        return abs(float(text)) <= LARGEST
-    except ValueError:
-        return False
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if abs(number) <= LARGEST_FP32 else None

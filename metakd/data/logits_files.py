@@ -14,7 +14,7 @@ from scipy.special import logit as inverse_sigmoid
 
 from metakd.data import formats
 from metakd.data.formats import Row, TableError
-from metakd.data.labels import Labels
+from metakd.data.labels import Labels, finite_number
 from metakd.errors import name_list
 
 LOGIT, PROBABILITY = "logit.", "probability."
@@ -128,7 +128,8 @@ def _value_columns(path: Path, columns: list[str], labels: Labels) -> list[str]:
     """The names of the columns to read, in the order of the labels; logits are preferred to probabilities."""
     if "guid" not in columns:
         raise TableError(path, f"has no column 'guid'; its columns are {name_list(columns)}", 1)
-    for prefix in (LOGIT, PROBABILITY):
+    prefixes = (LOGIT,) if labels.problem == "regression" else (LOGIT, PROBABILITY)
+    for prefix in prefixes:
         names = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
         if names:
             if sorted(names) != sorted(labels.names):
@@ -146,11 +147,8 @@ def _value_columns(path: Path, columns: list[str], labels: Labels) -> list[str]:
 
 def _finite_numbers(raw: Row, columns: list[str]) -> np.ndarray | None:
     """The numbers of a row [C]; None if they are not finite in fp32."""
-    try:
-        numbers = np.array([float(raw[name]) for name in columns])
-    except (TypeError, ValueError, KeyError, OverflowError):
-        return None
-    return numbers if (np.abs(numbers) <= np.finfo(np.float32).max).all() else None
+    numbers = [finite_number(raw.get(name)) for name in columns]
+    return None if None in numbers else np.array(numbers, dtype=np.float64)
 
 
 def _problem_of_probabilities(values: np.ndarray, labels: Labels) -> str:
@@ -158,8 +156,9 @@ def _problem_of_probabilities(values: np.ndarray, labels: Labels) -> str:
     tolerance = min(max(0.01, ROUNDING * len(values)), 0.2) + 1e-6
     one_class = labels.problem == "single_label"
     for unit, problem in ((1, ""), (100, "are percents, which must be divided by 100")):
-        in_range = values.min() >= 0 and values.max() <= unit
-        if in_range and (not one_class or abs(values.sum() / unit - 1) <= tolerance):
+        in_range = values.min() >= -ROUNDING and values.max() <= unit * (1 + ROUNDING)
+        sums_up = abs(values.sum() / unit - 1) <= tolerance if one_class else unit == 1 or values.max() > 2
+        if in_range and sums_up:
             return problem
     return f"are no probabilities from 0 to 1{' that add up to 1' * one_class}"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from metakd.data import formats
 from metakd.data.formats import Row, TableError
-from metakd.data.labels import Labels, ProblemType, require_different, sorted_label_names
+from metakd.data.labels import Labels, ProblemType, finite_number, require_different, sorted_label_names
 from metakd.errors import InputError, name_list, nearest
 from metakd.manifests import file_hash
 
@@ -150,7 +150,8 @@ def label_and_domain_names(
     """The class names and the domain names that occur in a table, each sorted.
 
     Raises:
-        TableError: see `read_rows`; or two names are one value in two spellings.
+        TableError: see `read_rows`.
+        InputError: two names are one value in two spellings.
     """
     labels, domains = set(), set()
     for row in read_rows(path, required=required):
@@ -218,10 +219,7 @@ def _weight(path: Path, row: int, value: Any) -> float | None:
     """None for an empty field: the row's label was missing or hidden when the weights were computed."""
     if value is None or value == "" or value != value:
         return None
-    try:
-        weight = float(value)
-    except (TypeError, ValueError, OverflowError):
-        weight = math.nan
-    if not 0 <= weight < math.inf:
+    weight = finite_number(value)
+    if weight is None or weight < 0:
         raise TableError(path, f"{reprlib.repr(value)} is not a number from 0 up", row, "weight")
     return weight

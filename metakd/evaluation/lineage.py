@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from metakd.errors import InputError
 from metakd.evaluation.document import Block, titled_list
 from metakd.fingerprint import describe_code
-from metakd.manifests import MANIFEST, read_json
+from metakd.manifests import MANIFEST, file_hash, published_files, read_json
 
 Step = dict[str, Any]  # name, made_by (the script), seconds, peak_memory_mb, code
 
@@ -24,6 +25,21 @@ def find_manifest(output: Path) -> Path | None:
         return None
     places = (output / MANIFEST, output.parent / f"{output.name}.{MANIFEST}", output.parent / MANIFEST)
     return next((place for place in places if place.is_file() and "made_by" in read_json(place)), None)
+
+
+def read_published(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that a step published; empty if there is no such file.
+
+    Raises:
+        InputError: the file was changed afterwards, or holds no JSON object.
+    """
+    if not path.is_file():
+        return {}
+    content, manifest = read_json(path), find_manifest(path)
+    record = published_files(read_json(manifest)).get(path.name) if manifest is not None else None
+    if not content or (record is not None and record[2:] not in ([], [file_hash(path)])):
+        raise InputError(f"{path} was changed after it was finished, or is damaged; make it again")
+    return content
 
 
 def steps_behind(outputs: Iterable[str | Path], root: Path) -> list[Step]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from metakd.errors import InputError
 from metakd.evaluation.document import Block, Table, titled_list
-from metakd.evaluation.lineage import Step, code_blocks, find_manifest
+from metakd.evaluation.lineage import Step, code_blocks, find_manifest, read_published
 from metakd.manifests import read_json
 
 # The scores that tables show, in this order, where an evaluation has them.
@@ -62,7 +62,7 @@ def read_students(paths: Sequence[Path]) -> list[EvaluatedStudent]:
 def _read_student(path: Path) -> EvaluatedStudent:
     if not path.is_file():
         raise InputError(f"{path}: no such file; evaluate the student first")
-    evaluation = read_json(path)
+    evaluation = read_published(path)
     if "model" not in evaluation:
         raise InputError(f"{path} is not an evaluation of a model")
     folder = Path(evaluation["model"]["path"])

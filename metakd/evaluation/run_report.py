@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from metakd.evaluation.document import Table, titled_list
-from metakd.evaluation.lineage import code_blocks
+from metakd.evaluation.lineage import code_blocks, read_published
 from metakd.evaluation.pictures import Dots, NamedTable, Picture, Points, Report, Section, Series
 from metakd.evaluation.report import (
     METRICS,
@@ -22,7 +22,6 @@ from metakd.evaluation.report import (
     steps_table,
 )
 from metakd.evaluation.sections.training import curves_section
-from metakd.manifests import read_json
 
 STUDENT, TEACHER, MAJORITY = "student", "teacher", "majority class"
 Evaluation = dict[str, Any]
@@ -133,9 +132,9 @@ def histories_of(evaluations: Sequence[Evaluation]) -> list[tuple[str, str, dict
     """The training curves of students and teachers whose folders are there."""
     histories = []
     for evaluation in evaluations:
-        histories.append(("", STUDENT, read_json(Path(evaluation["model"]["path"]) / "history.json")))
+        histories.append(("", STUDENT, read_published(Path(evaluation["model"]["path"]) / "history.json")))
         teacher = evaluation.get("teacher", {}).get("path")
-        history = read_json(Path(teacher) / "history.json") if teacher else {}
+        history = read_published(Path(teacher) / "history.json") if teacher else {}
         histories.append(("", TEACHER, {TEACHER: history} if history else {}))
     return [(task, name, stages) for task, name, stages in histories if stages]
 

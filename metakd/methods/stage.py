@@ -60,8 +60,6 @@ class Term:
         if not self.loss and self.feature != "label":
             raise InputError(f"a term on {self.feature} needs a loss")
         check_fields(self, f"the term on {self.feature}: ")
-        if isinstance(self.temperature, Schedule):
-            check_fields(self.temperature, f"the term on {self.feature}: temperature.")
 
     def temperature_at(self, progress: float) -> float:
         """The temperature at a fraction (0 to 1) of the stage's steps."""

@@ -156,7 +156,7 @@ def check_tensors(model: PreTrainedModel, report: dict[str, Any], name: str, tra
     if not faults:
         return
     remedy = "make or fetch the folder again, or correct config.json"
-    if not trained and poolers == missing and len(faults) == 1:
+    if not trained and missing and poolers == missing and len(faults) == 1:
         remedy = (
             "a classifier of this family reads the pooler. Start from a checkpoint with one, or save a random one with "
             "it: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"

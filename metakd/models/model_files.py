@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 
-from metakd.errors import InputError
+from metakd.errors import InputError, Interrupted, chain, disk_error_number
 
 LFS_POINTER = b"version https://git-lfs"  # first bytes of a file that Git LFS has not fetched
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)  # not the folder's fault
 
 
 @contextmanager
@@ -38,10 +37,10 @@ def explaining(message: Callable[[str], str]) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (InputError, Interrupted, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # libraries raise anything, those in Rust even what is no Exception
-        if isinstance(error, OSError) and error.errno in FULL_DISK:
+        if any(disk_error_number(cause) is not None for cause in chain(error)):  # not the file's fault
             raise
         raise InputError(message(reason(error))) from error
 

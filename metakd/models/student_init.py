@@ -64,8 +64,9 @@ def cut_config(spec: StudentFromTeacher, source: PreTrainedConfig) -> PreTrained
 def with_layers(source: PreTrainedConfig, kept: list[int]) -> PreTrainedConfig:
     config = copy.deepcopy(source)
     config.num_hidden_layers = len(kept)
-    for name, values in source.to_dict().items():  # one value a layer, as ModernBERT's kinds of attention
-        if isinstance(values, list) and len(values) == source.num_hidden_layers and name != "architectures":
+    for name, values in source.to_dict().items():  # one value a layer, as ModernBERT's layer_types
+        of_layers = "layer" in name or name == "attention_window"
+        if of_layers and isinstance(values, list) and len(values) == source.num_hidden_layers:
             setattr(config, name, [values[(i - 1) % len(values)] for i in kept])
     return config
 
@@ -93,12 +94,13 @@ def follow_width(config: PreTrainedConfig, width: int, heads: int) -> None:
     """
     old_width, old_heads = config.hidden_size, config.num_attention_heads
     for name, value in config.to_dict().items():
-        if value == old_width and name.endswith(("_size", "dim", "d_model")) and "vocab" not in name:
-            setattr(config, name, width)
+        if name == "head_dim":
+            if value == old_width // old_heads:
+                config.head_dim = width // heads
         elif name == "num_key_value_heads" and value == old_heads:
             config.num_key_value_heads = heads
-        elif name == "head_dim" and value == old_width // old_heads:
-            config.head_dim = width // heads
+        elif value == old_width and name.endswith(("_size", "dim", "d_model")) and "vocab" not in name:
+            setattr(config, name, width)
     config.hidden_size, config.num_attention_heads = width, heads
 
 

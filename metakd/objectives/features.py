@@ -22,6 +22,7 @@ from metakd.objectives import matches
 Source = Literal["hidden", "scores", "probabilities", "projections", "transferable"]
 Match = Callable[..., Tensor]  # (student, teacher, mask [B, L]) -> [B]; relations take heads too
 FeatureLayer = tuple[str, int]  # a feature in a layer; 0 where it has no layers
+TRANSFERABLE: FeatureLayer = ("transferable", 0)
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,13 @@ from metakd.methods.method import Method
 from metakd.models.attention import enable_reading
 from metakd.models.classifier import labels_of
 from metakd.models.domain_head import DomainHead
-from metakd.objectives.features import FeatureLayer, request_for
+from metakd.objectives.features import TRANSFERABLE, FeatureLayer, request_for
 from metakd.objectives.terms import BoundTerm, wanted_features
 from metakd.training.dry_run import try_features
 from metakd.training.plan import DistillationPlan, DomainSelection, plan_distillation
 from metakd.training.runtime import seed_everything
 from metakd.training.student_setup import StudentStart, bind_stage, start_student
 from metakd.training.teachers import Teacher, load_teacher
-
-TRANSFERABLE: FeatureLayer = ("transferable", 0)
 
 
 @dataclass(frozen=True)

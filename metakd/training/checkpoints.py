@@ -66,6 +66,8 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> 
     for key, value in tensors.items():
         if key.startswith("optimizer."):
             name, slot = key.removeprefix("optimizer.").rsplit("|", 1)
+            if slot != "step" and value.shape != parameters[name].shape:
+                raise ValueError(f"{key} has the shape {list(value.shape)}, not {list(parameters[name].shape)}")
             moments.append((parameters[name], slot, value))
     load_tensors(module, weights)
     for parameter, slot, value in moments:

@@ -194,7 +194,8 @@ def train_step(
             accelerator.backward(loss * accelerator.num_processes)
         for name, value in values.items():
             sums[name] = sums.get(name, 0) + value.detach()
-    accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+    if training.max_grad_norm:
+        accelerator.clip_grad_norm_(model.parameters(), training.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     names = list(sums)

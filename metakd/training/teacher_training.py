@@ -20,6 +20,7 @@ from metakd.data.tables import LABELLED, TRAINING
 from metakd.errors import InputError
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import ModelInfo, save_model
+from metakd.objectives.features import TRANSFERABLE
 from metakd.paths import folder_name
 from metakd.training.dry_run import load_with_tokenizer, try_features
 from metakd.training.jobs import MultiTaskJob, TeacherJob
@@ -126,7 +127,7 @@ def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTrainin
     head = DomainHead(inputs.model.config.hidden_size, len(inputs.domains)) if with_domain_loss else None
     if head is not None:
         name = inputs.plan.inputs["pretrained"]
-        try_features(inputs.model, inputs.tokenizer, task.max_length, [("transferable", 0)], head, name)
+        try_features(inputs.model, inputs.tokenizer, task.max_length, [TRANSFERABLE], head, name)
     job = TeacherJob(
         inputs.model, head, rows, inputs.dev, inputs.domains, recipe, inputs.labels, accelerator, task.training.seed,
         task.select_by,

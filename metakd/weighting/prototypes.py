@@ -16,7 +16,7 @@ from metakd.errors import InputError
 
 Variant = Literal["paper", "easynlp"]
 BLOCK = 8192  # rows at a time
-LARGEST = 1e15  # of an embedding: its square, and sums of such squares, are finite in fp32
+LARGEST_EMBEDDING = 1e15  # of an embedding: its square, and sums of such squares, are finite in fp32
 
 
 def prototype_scores(
@@ -62,7 +62,8 @@ def prototype_scores(
         # A sum of cosines is the product with a sum of directions: one product for any number of domains.
         directions, class_of_cell = unit(sums), pairs % classes
         del sums
-        of_class = csr_array((np.ones(len(pairs), directions.dtype), (class_of_cell, np.arange(len(pairs)))))
+        ones, every = np.ones(len(pairs), directions.dtype), np.arange(len(pairs))
+        of_class = csr_array((ones, (class_of_cell, every)), (classes, len(pairs)))  # some may have hidden rows alone
         own, other = cosines(embeddings, cells, directions, of_class @ directions, labels)
         others_count = np.bincount(class_of_cell, minlength=classes)[labels] - 1
         other = (other - own) / np.maximum(others_count, 1)
@@ -85,11 +86,11 @@ def cell_sums(embeddings: np.ndarray, cells: np.ndarray, count: int) -> tuple[np
     """
     sums = np.zeros((count, embeddings.shape[1]))
     for rows, block in blocks(embeddings):
-        if not (np.abs(block) <= LARGEST).all():
-            wrong = rows.start + int(np.flatnonzero(~(np.abs(block) <= LARGEST).all(1))[0]) + 1
+        if not (np.abs(block) <= LARGEST_EMBEDDING).all():
+            wrong = rows.start + int(np.flatnonzero(~(np.abs(block) <= LARGEST_EMBEDDING).all(1))[0]) + 1
             raise InputError(
-                f"the embedding of row {wrong} is not finite, or holds numbers above {LARGEST:g}; extract the "
-                "embeddings again, with a model whose outputs are sound"
+                f"the embedding of row {wrong} is not finite, or holds numbers above {LARGEST_EMBEDDING:g}; extract "
+                "the embeddings again, with a model whose outputs are sound"
             )
         block_cells, cell_of_row = np.unique(cells[rows], return_inverse=True)
         of_cell = csr_array((np.ones(len(block), block.dtype), (cell_of_row, np.arange(len(block)))))

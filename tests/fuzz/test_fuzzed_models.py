@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from transformers import AutoModelForSequenceClassification
 
 from metakd.data.encoding import encode
 from metakd.data.tables import write_rows
+from metakd.errors import InputError
+from metakd.manifests import file_record
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import ModelInfo, load_domain_head, save_model
 from metakd.training.inference import load_trained_classifier, predict_logits
@@ -37,6 +40,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         model = AutoModelForSequenceClassification.from_config(config)
         tokenizer = make_tokenizer(types=family == "bert")
         save_model(base / family, model, tokenizer, ModelInfo(["books"], 32), {"domain_head": DomainHead(WIDTH, 1)})
+        load_trained_classifier(base / family, None, Accelerator(cpu=True))  # whole it is accepted
         made.append(base / family)
     return made
 
@@ -73,17 +77,23 @@ def test_a_damaged_model_gives_finite_logits_or_an_error(data: st.DataObject, fo
 
 @given(data=st.data())
 @examples(100)
-def test_a_damaged_evaluation_is_reported_or_refused(data: st.DataObject, folder: Path) -> None:
+def test_a_damaged_evaluation_is_noticed(data: st.DataObject, folder: Path) -> None:
     shutil.rmtree(folder)
-    run = Run(folder)
+    run, report = Run(folder), script("experiments/report.py")
     evaluation = run.evaluation("books", speed={"rows_per_second": 100.0}, notes=["a note"])
     student = run.folder / "students/books"
+    history = student / "history.json"
     epochs = [{"epoch": 1, "losses": {"label": 0.7}, "dev": {"score": 0.8}}]
-    (student / "history.json").write_text(json.dumps({"prediction": {"epochs": epochs, "losses": [0.7]}}))
-    harmed = data.draw(st.sampled_from([evaluation, student / "manifest.json", student / "history.json"]))
-    if data.draw(st.booleans()):
-        harmed.write_text(json.dumps(data.draw(changed(json.loads(harmed.read_text())))), "utf-8")
+    history.write_text(json.dumps({"prediction": {"epochs": epochs, "losses": [0.7]}}))
+    for path, manifest in ((evaluation, run.folder / "books.json.manifest.json"), (history, student / "manifest.json")):
+        content = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**content, "files": {path.name: file_record(path)}}))
+    report.main(run.folder / "out", str(evaluation))
+    harmed = data.draw(st.sampled_from([evaluation, history, student / "manifest.json"]))
+    content = harmed.read_bytes()
+    if harmed.name == "manifest.json":
+        harmed.write_bytes(content[: data.draw(st.integers(0, len(content) - 2))])
     else:
-        harmed.write_bytes(data.draw(damaged(harmed.read_bytes())))
-    report = script("experiments/report.py")
-    result_or_input_error(lambda: report.main(run.folder / "out", str(evaluation)), run.folder)
+        harmed.write_bytes(data.draw(damaged(content).filter(lambda other: other != content)))
+    with pytest.raises(InputError, match=re.escape(str(run.folder))):
+        report.main(run.folder / "out", str(evaluation))

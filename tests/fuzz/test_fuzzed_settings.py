@@ -45,6 +45,11 @@ def assert_sensible(settings: Any) -> None:
         assert not isinstance(value, float) or abs(value) < float("inf"), (place, value)
 
 
+def test_every_file_is_accepted_as_it_is() -> None:
+    for file, kind in FILES:
+        assert_sensible(parse_settings("file", kind, [f"--file={file}"]))
+
+
 @given(data=st.data())
 @examples(150)
 def test_odd_values_are_refused_with_the_file(data: st.DataObject, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,17 @@ def test_a_damaged_checkpoint_is_a_fresh_start(
     assert torch.equal(again.objective.w, whole.objective.w)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert str(tmp_path / CHECKPOINT) in warning and "starts afresh" in warning
+
+
+def test_moments_of_another_shape_are_a_fresh_start(rows: EncodedRows, tmp_path: Path) -> None:
+    module = CountingJob(rows, steps=1).objective
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    checkpoints.save(tmp_path / CHECKPOINT, module, optimizer, asdict(Progress(step=1)))
+    assert checkpoints.resume(tmp_path / CHECKPOINT, module, optimizer).step == 1
+    for slots in optimizer.state.values():
+        slots["exp_avg"] = torch.ones(7)
+    checkpoints.save(tmp_path / CHECKPOINT, module, optimizer, asdict(Progress(step=1)))
+    assert checkpoints.resume(tmp_path / CHECKPOINT, module, optimizer).step == 0

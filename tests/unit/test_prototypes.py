@@ -116,3 +116,11 @@ def test_embeddings_that_cannot_be_multiplied_are_refused_with_their_row(value: 
     embeddings[17, 2] = value
     with pytest.raises(InputError, match="the embedding of row 18 is not finite, or holds numbers above 1e"):
         prototypes.prototype_scores(embeddings, labels, domains)
+
+
+def test_a_class_of_hidden_rows_alone_changes_nothing() -> None:
+    embeddings, labels, domains = example()
+    more = np.concatenate([embeddings, embeddings[:1]])
+    scores = prototype_scores(more, np.append(labels, 9), np.append(domains, -1))
+    np.testing.assert_array_equal(scores[:-1], prototype_scores(embeddings, labels, domains))
+    assert np.isnan(scores[-1])

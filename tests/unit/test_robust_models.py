@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from metakd.config import FreshStudent, StudentFromTeacher
 from metakd.data.encoding import encode
 from metakd.data.labels import Labels
 from metakd.data.tables import read_rows, write_rows
-from metakd.errors import InputError
+from metakd.errors import InputError, Interrupted
 from metakd.models.attention import enable_reading
 from metakd.models.classifier import labels_of
 from metakd.models.domain_head import DomainHead
@@ -126,6 +127,13 @@ def test_other_families_lack_no_tensor_either(family: str, tensor: str, encoder:
     edit_weights(tmp_path / "trained", without(tensor))
     with pytest.raises(InputError, match=rf"1 tensors of the model are missing: {re.escape(tensor)}"):
         load_classifier(str(tmp_path / "trained"), LABELS)
+
+
+def test_too_many_layers_are_not_blamed_on_a_pooler(encoder: Save) -> None:
+    folder = encoder(family="distilbert")
+    edit_json(folder / "config.json", n_layers=1)
+    with pytest.raises(InputError, match=r"tensors have no place in the model.*or correct config\.json$"):
+        load_encoder(str(folder))
 
 
 def test_an_encoder_lacks_no_tensor_but_its_head_and_a_pooler_that_nobody_reads(encoder: Save, tmp_path: Path) -> None:
@@ -244,9 +252,11 @@ def test_whatever_a_library_raises_is_explained() -> None:
     message = r"no model could be loaded from 'org/name' .*the Hub was asked.*: PanicException: index"
     with pytest.raises(InputError, match=message), reading("org/name", "model"):
         raise PanicException("index out of bounds")
-    for kind in (KeyboardInterrupt, MemoryError, OSError(errno.ENOSPC, "disk full")):
-        with pytest.raises(kind if isinstance(kind, type) else OSError), reading("org/name", "model"):
-            raise kind
+    full, denied = OSError(errno.ENOSPC, "disk full"), PermissionError(errno.EACCES, "denied")
+    in_rust = RuntimeError(f"io error: {os.strerror(errno.ENOSPC)} (os error 28)")
+    for error in (KeyboardInterrupt(), Interrupted(2), MemoryError(), torch.OutOfMemoryError(), full, denied, in_rust):
+        with pytest.raises(type(error)), reading("org/name", "model"):
+            raise error
 
 
 def test_missing_files_and_quantised_weights_are_named(encoder: Save) -> None:
@@ -422,6 +432,12 @@ def test_sizes_that_a_family_derives_follow_the_width() -> None:
     assert (config.hidden_size, config.embedding_size) == (24, 8)  # a bottleneck stays
     config = student_config(FreshStudent(24, 2), families.tiny("llama"), LABELS)
     assert (config.head_dim, config.num_key_value_heads, config.vocab_size) == (6, 2, 30)
+    one_head = families.tiny("llama")
+    one_head.num_attention_heads, one_head.head_dim = 1, one_head.hidden_size
+    assert student_config(FreshStudent(24, 2, heads=4), one_head, LABELS).head_dim == 6
+    deberta = families.tiny("deberta-v2")
+    deberta.num_hidden_layers, deberta.pos_att_type = 2, ["p2c", "c2p"]
+    assert student_config(StudentFromTeacher([2]), deberta, LABELS).pos_att_type == ["p2c", "c2p"]
     source = families.tiny("longformer")
     source.attention_window = [2, 4, 6, 8]
     assert student_config(StudentFromTeacher([1, 3]), source, LABELS).attention_window == [2, 6]

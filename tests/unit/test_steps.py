@@ -386,7 +386,41 @@ def test_outputs_have_the_permissions_of_new_files(tmp_path: Path) -> None:
 def test_a_damaged_manifest_is_an_unknown_output(tmp_path: Path) -> None:
     out = tmp_path / "out"
     make(out, "a")
-    for text in ("", "{", "[]", '{"files": 1}', '{"files": {"text": 1}, "content": "a"}'):
+    made_by = json.loads((out / "manifest.json").read_text())["made_by"]
+    odd = [{"files": 1, "made_by": made_by}, {"files": {"text": 1}, "content": "a", "made_by": made_by}]
+    for text in ("", "{", "[]", *map(json.dumps, odd)):
         (out / "manifest.json").write_text(text)
         assert not Step(out, {}, {}).finished()
         assert content_hash(out) != "a"
+
+
+def test_a_manifest_of_another_program_stays(tmp_path: Path) -> None:
+    app = {"manifest.json": '{"name": "my web app"}', "index.html": "<p>"}
+    for name in ("out", "other.partial", ".third.scratch", ".fourth.discarded"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, content in app.items():
+            (folder / file).write_text(content)
+        out = tmp_path / {"out": "out", "other.partial": "other", ".third.scratch": "third"}.get(name, "fourth")
+        with pytest.raises(InputError, match=r"another program|is in the way"):
+            make(out, "a")
+        assert {path.name: path.read_text() for path in folder.iterdir()} == app
+
+
+def test_a_damaged_manifest_is_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make(out, "a")
+    (out / "manifest.json").write_text("[1, 2]")
+    make(out, "b")
+    assert (tmp_path / "out.kept/manifest.json").read_text() == "[1, 2]"
+
+
+def test_a_link_in_a_workspace_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere"
+    target.mkdir(mode=0o700)
+    with Step(tmp_path / "out", {}, {}).workspace() as folder:
+        assert folder is not None
+        (folder / "text").write_text("a")
+        (folder / "link").symlink_to(target)
+    assert target.stat().st_mode & 0o777 == 0o700
+    assert list(json.loads((tmp_path / "out/manifest.json").read_text())["files"]) == ["text"]

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
+from accelerate import Accelerator
 
 from metakd.config import Task, Training
 from metakd.data.formats import TableError
@@ -21,6 +23,7 @@ from metakd.methods.method import Method, TeacherRecipe
 from metakd.methods.stage import Stage, Term
 from metakd.ranges import Range, check_value
 from metakd.settings_files import load_yaml, parse_settings
+from metakd.training.loop import TrainingJob, train_step
 from tests.conftest import make_rows
 
 HEAD = "guid\ttext_a\tlabel\tdomain\n"
@@ -71,8 +74,20 @@ def test_numbers_against_sense_are_refused(settings: type, value: dict[str, Any]
         settings(**value)
 
 
-def test_zero_switches_clipping_off() -> None:
-    assert Training(max_grad_norm=0).max_grad_norm == 0
+@pytest.mark.parametrize(("max_grad_norm", "expected"), [(0, 100.0), (1.0, 1.0)])
+def test_zero_switches_clipping_off(max_grad_norm: float, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float] = []
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.0)
+    monkeypatch.setattr(optimizer, "step", lambda: seen.append(float(parameter.grad)))  # type: ignore[arg-type]
+    module = torch.nn.Module()
+    module.register_parameter("only", parameter)
+    module.forward = lambda factor: {"label": factor * parameter}
+    job = TrainingJob(module, None, {"label": 1.0}, {"label": np.ones(1)}, {"label": np.ones(1)})  # type: ignore[arg-type]
+    job.inputs = lambda rows, device: (torch.tensor([100.0]),)  # type: ignore[method-assign]
+    training = Training(max_grad_norm=max_grad_norm, precision="fp32")
+    train_step(job, module, optimizer, Accelerator(cpu=True), np.array([0]), training, 0)
+    assert seen == pytest.approx([expected], rel=1e-4)
 
 
 def test_ranges_hold_their_ends_unless_they_are_left_out() -> None:
@@ -184,6 +199,12 @@ def test_a_column_that_occurs_twice_is_refused_in_every_format(suffix: str, tmp_
         list(read_rows(path))
 
 
+def test_blank_lines_are_no_rows_and_underscores_no_numbers(tmp_path: Path) -> None:
+    assert len(read_text(tmp_path / "t.tsv", f"{HEAD}1\ta\tx\td\n\n2\tb\tx\td\n\n")) == 2
+    with pytest.raises(TableError, match="row 1, field 'weight': '1_5' is not a number from 0 up"):
+        read_text(tmp_path / "t.tsv", "guid\ttext_a\tlabel\tdomain\tweight\n1\ta\tx\td\t1_5\n")
+
+
 def test_other_encodings_are_named(tmp_path: Path) -> None:
     for encoding in ("utf-16", "utf-16-le", "utf-32"):
         with pytest.raises(InputError, match=r"t\.tsv: is UTF-16 or UTF-32; save the file as UTF-8"):
@@ -229,6 +250,14 @@ def test_rounded_probabilities_are_read_and_percents_are_named(tmp_path: Path) -
     path.write_text(json.dumps({"guid": "1", **rounded}) + "\n")
     logits = read_logits(path, labels, ["1"], np.array([True]))
     np.testing.assert_allclose(np.exp(logits).sum(), 1, rtol=1e-5)
+    path.write_text(json.dumps({"guid": "1", "probability.a": 0.0, "probability.b": 1.0000000000000002}))
+    assert read_logits(path, Labels(("a", "b")), ["1"], np.array([True])).argmax() == 1
+    path.write_text(json.dumps({"guid": "1", "probability.a": 1.2, "probability.b": 0.3}))
+    with pytest.raises(TableError, match="1 rows are no probabilities from 0 to 1, first"):
+        read_logits(path, Labels(("a", "b"), "multi_label"), ["1"], np.array([True]))
+    path.write_text(json.dumps({"guid": "1", "probability.score": 0.5}))
+    with pytest.raises(TableError, match=r"its columns are \['guid', 'probability.score'\]"):
+        read_logits(path, Labels(("score",), "regression"), ["1"], np.array([True]))
     for values, message in (({"a": 60, "b": 40}, "are percents, which must be divided by 100"),
                             ({"a": 0.6, "b": 0.1}, "are no probabilities from 0 to 1 that add up to 1")):  # fmt: skip
         path.write_text(json.dumps({"guid": "1", **{f"probability.{name}": value for name, value in values.items()}}))
