@@ -18,7 +18,7 @@ from metakd.data.row_store import RowStore
 from metakd.data.tables import TRAINING, read_rows, write_rows
 from metakd.errors import InputError
 from metakd.evaluation.text import shorten
-from metakd.manifests import MANIFEST, content_hash, read_json
+from metakd.manifests import MANIFEST, changed_afterwards, content_hash, read_json
 from metakd.methods.method import Method
 from metakd.steps import Step
 from metakd.training.plan import DomainSelection
@@ -164,6 +164,8 @@ def check_embeddings(table: Path, embeddings: Path) -> None:
     manifest = embeddings / MANIFEST
     if not manifest.is_file():
         raise InputError(f"{embeddings} has no {MANIFEST}; make it with extract_embeddings.py")
+    if changed := changed_afterwards(embeddings, verify=True):
+        raise InputError(f"{embeddings} was changed after it was finished: {changed}; extract the embeddings again")
     inputs = read_json(manifest).get("inputs")
     if not isinstance(inputs, dict) or "table" not in inputs:
         raise InputError(f"{manifest} is damaged; extract the embeddings again")

@@ -14,8 +14,8 @@ from metakd.cli import run
 from metakd.errors import InputError
 from metakd.evaluation.document import to_console
 from metakd.fingerprint import code_fingerprint
-from metakd.paths import folder_name
-from metakd.studies.cells import cell_path, collect_cell, failed_cell, read_cell, write_cell, write_study
+from metakd.paths import folder_name, output_path
+from metakd.studies.cells import cell_path, collect_cell, failed_cell, is_study, read_cell, write_cell, write_study
 from metakd.studies.engines import LocalEngine, RayEngine, available_cores, visible_gpus
 from metakd.studies.estimate import plan_blocks
 from metakd.studies.grid import plan_study
@@ -53,6 +53,7 @@ def main(
     """
     if workers < 1:
         raise InputError(f"--workers is {workers}; it must be at least 1")
+    out = study_folder(out)
     plan, source = plan_study(study, out), code_fingerprint()["source"]
     results = {path.name: read_cell(path) for path in (out / "cells").glob("*.json.gz")}
     finished = {name: cell for name, cell in results.items() if cell is not None and cell["failed"] is None}
@@ -91,6 +92,20 @@ def main(
     if failures:
         print(f"\n{len(failures)} results failed:", *failures, sep="\n  ", file=sys.stderr)
         sys.exit(1)
+
+
+def study_folder(out: Path) -> Path:
+    """The folder of a study; refused if it holds anything and no study.
+
+    Raises:
+        InputError: it is a file, the current folder, or another program's.
+    """
+    place = output_path(out)
+    if place.exists() and not place.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    if place.exists() and any(place.iterdir()) and not is_study(place):
+        raise InputError(f"--out {out} holds files and no study; choose another folder")
+    return out
 
 
 def make_engine(name: str, workers: int) -> Engine:

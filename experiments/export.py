@@ -111,7 +111,7 @@ def smaller(whole: Path, small: Path, rows: EncodedRows, logits: np.ndarray, max
             return way.name, loss
         tried.append(f"{way.name}: {in_words(loss)}")
     raise InputError(
-        f"no 8-bit file is known to lose at most {max_loss:g} points, so none is handed on; tried on {len(rows)} rows:\n  "
+        f"no 8-bit file is known to lose at most {max_loss:g} points, so none is handed on; on {len(rows)} rows:\n  "
         + "\n  ".join(tried)
         + "\nUse more labelled rows, a larger --max_loss, or --formats onnx"
     )

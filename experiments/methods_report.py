@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.evaluation.document import to_console, to_markdown
+from metakd.evaluation.files import write_files
 from metakd.evaluation.lineage import steps_behind
 from metakd.evaluation.report import methods_blocks, read_students
 
@@ -19,8 +20,7 @@ def main(out: Path, evaluations: str) -> None:
     """
     paths = [Path(name) for name in evaluations.split(",")]
     blocks = methods_blocks(read_students(paths), steps_behind(paths, out.parent))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(to_markdown(blocks), "utf-8")
+    write_files(out.parent, {out.name: to_markdown(blocks)})
     print(to_console(blocks))
 
 

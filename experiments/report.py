@@ -6,11 +6,12 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.evaluation.document import to_console, to_markdown
+from metakd.evaluation.files import write_files
 from metakd.evaluation.html import to_html
 from metakd.evaluation.lineage import steps_behind
 from metakd.evaluation.report import read_students, results_blocks, summarise
 from metakd.evaluation.run_report import run_report
-from metakd.manifests import to_jsonable, write_json
+from metakd.manifests import json_text, to_jsonable
 
 
 def main(out: Path, evaluations: str) -> None:
@@ -23,10 +24,10 @@ def main(out: Path, evaluations: str) -> None:
     paths = [Path(name) for name in evaluations.split(",")]
     results = to_jsonable(summarise(read_students(paths), steps_behind(paths, out.parent)))
     blocks, report = results_blocks(results), run_report(results)
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "results.json", results)
-    (out / "report.md").write_text(f"# Results\n\n{to_markdown(blocks)}", "utf-8")
-    (out / "report.html").write_text(to_html(report), "utf-8", errors="replace")
+    write_files(out, {
+        "results.json": json_text(results), "report.md": f"# Results\n\n{to_markdown(blocks)}",
+        "report.html": to_html(report),
+    })  # fmt: skip
     print(to_console(blocks))
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from metakd.cli import run
 from metakd.evaluation.expectations import read_expectations, unmet
+from metakd.evaluation.files import write_files
 from metakd.evaluation.html import to_html
 from metakd.evaluation.markdown import report_to_markdown
 from metakd.evaluation.sections.teachers import read_analyses
@@ -43,11 +44,9 @@ def main(study_folder: Path, out: Path, examples: bool = False, check: Path | No
     command = f"python experiments/compare.py --study {study_file} --out {study_folder}"
     name, steps = study_folder.resolve().name, logged_commands(study_folder)
     report = study_report(name, results, analyses, command, steps, examples)
-    out.mkdir(parents=True, exist_ok=True)
-    study_file.write_text(yaml.safe_dump(results.study, sort_keys=False, allow_unicode=True), "utf-8")
     page = to_html(report)
-    (out / "report.html").write_text(page, "utf-8", errors="replace")
-    (out / "report.md").write_text(report_to_markdown(report), "utf-8", errors="replace")
+    study_text = yaml.safe_dump(results.study, sort_keys=False, allow_unicode=True)
+    write_files(out, {study_file.name: study_text, "report.html": page, "report.md": report_to_markdown(report)})
     print(f"{report.verdict}\n{out / 'report.html'}, {out / 'report.md'}")
     if len(page.encode("utf-8", errors="replace")) > LARGEST:
         log.warning("report.html has %.1f MB; report on fewer methods or tasks at a time", len(page) / 1e6)

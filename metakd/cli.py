@@ -5,6 +5,7 @@ So do signals (Ctrl-C, SIGTERM) and errors of the disk, whichever library met th
 
 from __future__ import annotations
 
+import errno
 import inspect
 import logging
 import os
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeGuard
 
 from jsonargparse import ActionConfigFile
 
@@ -33,6 +34,7 @@ from metakd.settings_files import SettingsParser
 CHATTY = ("httpx", "httpcore", "filelock", "datasets", "accelerate")
 NO_BARS = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS")
 PEER_ENDED = re.compile("Connection (closed|reset) by peer")  # gloo
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EPERM)
 GO_ON = "the same command goes on from there"
 
 
@@ -166,12 +168,17 @@ def disk_error(error: BaseException, out: Path | None) -> str | None:
     causes = list(chain(error))
     number = next((number for cause in causes if (number := disk_error_number(cause)) is not None), None)
     if number is None:
-        return None
+        return f"{error.filename}: {error.strerror}; choose another path" if is_about_a_path(error) else None
     path = next((cause.filename for cause in causes if isinstance(cause, OSError) and cause.filename), None)
     place = f"{path}" if path else f"perhaps {fullest_place(out)}"
     caches = "HF_HOME, HF_DATASETS_CACHE and TMPDIR name other places for caches"
     remedy = f"free some space, then {GO_ON}" if number in FULL_DISK else "allow it there, or choose another path"
     return f"{place}: {os.strerror(number)}; {remedy} ({caches})"
+
+
+def is_about_a_path(error: BaseException) -> TypeGuard[OSError]:
+    """Whether the system refuses a path that it was given, e.g. a name that is too long."""
+    return isinstance(error, OSError) and error.filename is not None and error.errno in PATH_ERRORS
 
 
 def fullest_place(out: Path | None) -> str:

@@ -85,6 +85,7 @@ class BiLSTMStudent:
     dropout: BelowOne = 0.1
 
 
+LONGEST_ROW = 100_000  # tokens
 STUDENTS = (StudentFromTeacher, FreshStudent, TextCNNStudent, BiLSTMStudent)
 Student = str | StudentFromTeacher | FreshStudent | TextCNNStudent | BiLSTMStudent
 
@@ -167,7 +168,7 @@ class Task:
     problem: ProblemType = "single_label"
     labels: list[str] | None = None
     domains: list[str] | None = None
-    max_length: Annotated[int, Range(4)] = 128  # a row needs [CLS], [SEP] twice and a token
+    max_length: Annotated[int, Range(4, LONGEST_ROW)] = 128  # a row needs [CLS], [SEP] twice and a token
     epochs_scale: Annotated[float, Range(0, 1000, above=True)] = 1.0
     select_by: SelectBy | None = None
     training: Training = field(default_factory=Training)

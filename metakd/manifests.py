@@ -116,6 +116,21 @@ def damage(folder: Path, manifest: Mapping[str, Any], verify: bool) -> str:
     return ""
 
 
+def changed_afterwards(path: Path, verify: bool) -> str:
+    """What has happened to a file or folder since a step published it, in words; "" if nothing has, or no step did.
+
+    Args:
+        verify: compare hashes as well as sizes.
+    """
+    beside = path.with_name(f"{path.name}.{MANIFEST}")
+    place = path if path.is_dir() else path.parent
+    manifest = read_json(beside if path.is_file() and beside.is_file() else place / MANIFEST)
+    files = published_files(manifest)
+    if path.is_file():  # alone, or of a folder's files
+        files = {name: record for name, record in files.items() if name == path.name}
+    return damage(place, {"files": files}, verify)
+
+
 def foreign_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Relative paths of what lies in an output folder without having been published: files, and links to anything."""
     return [name for name in files_in(folder) if name not in published_files(manifest)]
@@ -149,15 +164,22 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all. Dataclasses become objects, paths become text.
+def json_text(value: Any) -> str:
+    """JSON text. Dataclasses become objects, paths become text.
 
     Raises:
         ValueError: a number is not finite; JSON has no name for it.
     """
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=_to_basic_type)
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=_to_basic_type) + "\n"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all; see `json_text`."""
+    text = json_text(value)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", "utf-8")
+    if partial.is_symlink():  # it would be followed
+        partial.unlink()
+    partial.write_text(text, "utf-8")
     partial.replace(path)
 
 

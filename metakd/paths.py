@@ -43,7 +43,7 @@ def output_path(out: str | Path) -> Path:
         InputError: the path is the current folder or holds it, is a loop of links, or has a very long name.
     """
     try:
-        place = Path(out).resolve()
+        place = Path(out).expanduser().resolve()
         current = Path.cwd()
     except (OSError, RuntimeError) as error:  # Python 3.10 to 3.12 raise RuntimeError for a loop
         raise InputError(f"output {out}: {error}; choose another path") from None

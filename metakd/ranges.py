@@ -78,8 +78,9 @@ def check_fields(record: Any, prefix: str) -> None:
     for field in fields(record):
         value = getattr(record, field.name)
         check_value(hints[field.name], value, f"{prefix}{field.name}")
-        if is_dataclass(value):
-            check_fields(value, f"{prefix}{field.name}.")
+        parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]
+        for part in filter(is_dataclass, parts):
+            check_fields(part, f"{prefix}{field.name}.")
 
 
 def check_value(hint: Any, value: Any, place: str) -> None:

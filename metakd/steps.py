@@ -58,6 +58,12 @@ class Processes:
         return answer
 
 
+def code_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The code that a manifest names; empty where it names none."""
+    code = manifest.get("code")
+    return code if isinstance(code, dict) else {}
+
+
 @dataclass
 class Step:
     """One step of the pipeline: an output made from settings and inputs.
@@ -140,7 +146,7 @@ class Step:
         if self._changed_since(manifest) == "code":
             log.warning(
                 "finished before: %s, but made by other code (%s; running now: %s); --remake true makes it anew",
-                self.out, describe_code(manifest.get("code", {})), describe_code(self.code),
+                self.out, describe_code(code_of(manifest)), describe_code(self.code),
             )  # fmt: skip
         else:
             log.info("finished before: %s", self.out)
@@ -190,7 +196,7 @@ class Step:
 
     def _require_own_output(self) -> None:
         """Refuse an output path that holds an input, or anything that this script did not make."""
-        if not self.out.exists():
+        if not self.out.exists() and not self.manifest_path.exists():
             return
         if not self.manifest_path.is_file() and not self._is_empty_folder():
             raise InputError(
@@ -212,8 +218,11 @@ class Step:
         return not self.file and self.out.is_dir() and not any(self.out.iterdir())
 
     def _input_hash(self, role: str) -> str:
+        path = self.inputs[role]
+        if changed := manifests.changed_afterwards(Path(path), VERIFY):
+            log.warning("NOTE: input %r: %s was changed after it was finished: %s", role, path, changed)
         try:
-            return manifests.content_hash(self.inputs[role])
+            return manifests.content_hash(path)
         except InputError as error:
             raise InputError(f"input {role!r}: {error}") from None
 
@@ -226,12 +235,19 @@ class Step:
         """What has changed since a manifest was written: "settings or inputs", else "code", or "" for nothing."""
         if any(manifest.get(name) != value for name, value in self.key.items()):
             return "settings or inputs"
-        same = all(manifest.get("code", {}).get(name) == self.code[name] for name in ("source", "script"))
+        same = all(code_of(manifest).get(name) == self.code[name] for name in ("source", "script"))
         return "" if same else "code"
 
     def _acquire(self, lock: FileLock) -> bool:
         """Whether the lock is ours; another run may hold it for hours, so this is asked again and again."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
+        if (
+            self._lock_file.is_symlink()
+            or self._lock_file.is_dir()
+            or (self._lock_file.exists() and self._lock_file.stat().st_size)
+        ):
+            raise InputError(f"{self._lock_file} is in the way and no step made it; move it elsewhere")
+        self._lock_file.touch()  # fails where a lock could be waited for without end
         for seconds in (0.1, WAIT):
             try:
                 lock.acquire(timeout=seconds)

@@ -19,6 +19,7 @@ ONE_FILE = (
     "a table is one file; join the Parquet files of a folder by "
     "pyarrow.parquet.write_table(pyarrow.dataset.dataset(FOLDER).to_table(), FILE)"
 )
+GZIP = b"\x1f\x8b"
 DELIMITERS = {".tsv": "\t", ".csv": ","}
 FORMATS = (*DELIMITERS, ".jsonl", ".parquet")
 BLOCK = 1000  # Parquet rows read or written at a time
@@ -74,7 +75,9 @@ def open_text(path: Path, newline: str = "\n") -> TextIO:
 
 
 def refuse_utf16(start: bytes, place: str) -> None:
-    """Raise InputError if the first four bytes of a file are those of UTF-16 or UTF-32."""
+    """Raise InputError if the first four bytes of a file are those of UTF-16, UTF-32 or gzip."""
+    if start.startswith(GZIP):
+        raise InputError(f"{place}: is compressed by gzip; unpack it")
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start:
         raise InputError(f"{place}: is UTF-16 or UTF-32; save the file as UTF-8")
 

@@ -16,6 +16,8 @@ ProblemType = Literal["single_label", "multi_label", "regression"]
 SelectBy = Literal["accuracy", "macro_f1"]  # dev scores that epochs can be compared by
 SEPARATOR = "|"
 SCORE = "score"  # name of a regression's only output
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")  # float() takes 1_5 and other digits too
+LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
 LARGEST_FP32 = float(np.finfo(np.float32).max)
 # The names of the problem types in the configuration of a transformers model.
 PROBLEM_TYPES: dict[ProblemType, str] = {
@@ -120,8 +122,8 @@ def require_different(names: Iterable[str], place: str) -> None:
     """
     name_of_value: dict[str, str] = {}
     for name in names:
-        value = re.sub(r"^([+-]?\d+)\.0+$", r"\1", name)
-        value = {"true": "1", "false": "0"}.get(value.casefold(), value)
+        number = None if LEADING_ZERO.match(name) else finite_number(name)  # 007 may be a code
+        value = {"true": "1.0", "false": "0.0"}.get(name.casefold(), name) if number is None else repr(number)
         other = name_of_value.setdefault(value, name)
         if other != name:
             raise InputError(f"{place}: {other!r} and {name!r} are one value in two spellings; write it in one way")
@@ -138,7 +140,7 @@ def look_alikes(names: Iterable[str]) -> list[list[str]]:
 
 def finite_number(value: Any) -> float | None:
     """A number, or text that is one, as a float; None if fp32 cannot hold it, or it is anything else."""
-    if isinstance(value, str) and "_" in value:  # Python takes 1_5 for 15
+    if isinstance(value, bool) or (isinstance(value, str) and not NUMBER.fullmatch(value.strip())):
         return None
     try:
         number = float(value)

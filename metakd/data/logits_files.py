@@ -86,7 +86,7 @@ def read_logits(path: str | Path, labels: Labels, guids: Sequence[str], needed: 
     for number, raw in enumerate(formats.read(path, lambda name: name.startswith(("guid", LOGIT, PROBABILITY))), 1):
         if number == 1:
             columns = _value_columns(path, list(raw), labels)
-        guid = str(raw.get("guid"))
+        guid = "" if raw.get("guid") is None else str(raw["guid"])
         place = f"{guid!r} in row {number}"
         row = row_of_guid.get(guid)
         if row is None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # slow to import, and most functions here do not need it
 LABELLED = ("guid", "text_a", "label", "domain")
 TRAINING = ("guid", "text_a", "domain")
 UNLABELLED = ("guid", "text_a")
+LARGEST_WEIGHT = 1e6  # larger ones overflow in sums of losses
 COLUMNS = ("guid", "text_a", "text_b", "label", "domain")
 
 
@@ -220,6 +221,7 @@ def _weight(path: Path, row: int, value: Any) -> float | None:
     if value is None or value == "" or value != value:
         return None
     weight = finite_number(value)
-    if weight is None or weight < 0:
-        raise TableError(path, f"{reprlib.repr(value)} is not a number from 0 up", row, "weight")
+    if weight is None or not 0 <= weight <= LARGEST_WEIGHT:
+        problem = f"{reprlib.repr(value)} is not a number from 0 to {LARGEST_WEIGHT:g}"
+        raise TableError(path, problem, row, "weight")
     return weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -63,14 +64,36 @@ def _read_student(path: Path) -> EvaluatedStudent:
     if not path.is_file():
         raise InputError(f"{path}: no such file; evaluate the student first")
     evaluation = read_published(path)
-    if "model" not in evaluation:
-        raise InputError(f"{path} is not an evaluation of a model")
+    if not is_evaluation(evaluation):
+        raise InputError(f"{path} is not an evaluation of a model, or one of another version; evaluate the model again")
     folder = Path(evaluation["model"]["path"])
     manifest_path = find_manifest(folder)
     manifest = read_json(manifest_path) if manifest_path is not None else {}
-    if "task" not in manifest.get("resolved", {}):
+    try:
+        seed, versions = manifest["resolved"]["task"]["training"]["seed"], manifest["versions"]
+        known = isinstance(seed, int) and isinstance(versions, dict)
+    except (KeyError, TypeError):
+        known = False
+    if not known:
         raise InputError(f"{path}: no manifest of {folder} says how the student was trained; distil the student again")
     return EvaluatedStudent(path, evaluation, manifest)
+
+
+def is_evaluation(evaluation: dict[str, Any]) -> bool:
+    """Whether a record has what reports read."""
+    scored = [evaluation.get("model"), evaluation.get("teacher", evaluation.get("model"))]
+    named = all(isinstance(evaluation.get(name), str) for name in ("table", "domain"))
+    return named and all(isinstance(scores, dict) and has_scores(scores) for scores in scored)
+
+
+def has_scores(scores: dict[str, Any]) -> bool:
+    """Whether a model's scores are whole."""
+    shown = [scores[name] for name in METRICS if name in scores]
+    interval, notes = scores.get("accuracy_95", []), scores.get("notes", [])
+    if not (isinstance(scores.get("path"), str) and isinstance(notes, list) and isinstance(interval, list) and shown):
+        return False
+    whole = "accuracy" not in scores or len(interval) == 2
+    return whole and all(isinstance(number, float) and math.isfinite(number) for number in (*shown, *interval))
 
 
 def shown_metrics(evaluation: dict[str, Any]) -> list[str]:

@@ -6,9 +6,11 @@ InputError that names folder, file and remedy.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -26,6 +28,9 @@ from metakd.data.labels import PROBLEM_TYPES, Labels
 from metakd.errors import InputError, name_list
 from metakd.models.classifier import is_classifier, labels_of, set_labels
 from metakd.models.model_files import reading, refuse_pointers, some
+
+# Of weights, and of position numbers, which some families store.
+STORED_TYPES = ("F64", "F32", "F16", "BF16", "I64", "I32")
 
 
 def load_config(name: str) -> PreTrainedConfig:
@@ -116,6 +121,7 @@ def load_weights(kind: Any, name: str, config: PreTrainedConfig, trained: bool) 
             ignore_mismatched_sizes=True,
         )  # fmt: skip
     check_tensors(model, report, name, trained)
+    check_stored_types(name)
     tensor = first_not_finite(model)
     if tensor is not None:
         raise InputError(f"{name}: the weights are damaged, {tensor} holds NaN or infinity; make or fetch them again")
@@ -162,6 +168,18 @@ def check_tensors(model: PreTrainedModel, report: dict[str, Any], name: str, tra
             "it: AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
         )
     raise InputError(f"{name}: the weights are not those that config.json describes; {'; '.join(faults)}; {remedy}")
+
+
+def check_stored_types(name: str) -> None:
+    """Refuse weights that are stored as whole numbers or otherwise compressed; they would be taken for weights."""
+    for file in sorted(Path(name).glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            types = {key: tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118
+        odd = [f"{key} ({kind})" for key, kind in types.items() if kind not in STORED_TYPES]
+        if odd and file.name.startswith("model"):
+            raise InputError(
+                f"{file}: {some(odd)} has a type that no weights have; name the full model, not a quantised one"
+            )
 
 
 def first_not_finite(module: nn.Module) -> str | None:

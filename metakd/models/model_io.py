@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from metakd.config import LONGEST_ROW
 from metakd.errors import InputError
 from metakd.manifests import write_json
 from metakd.models.domain_head import DomainHead
@@ -102,8 +103,8 @@ def info_fault(content: Any) -> str | None:
         value: object = content.get(name, kind())
         if type(value) is not kind or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
             return f"{name} is {value!r}"
-    if content["max_length"] < 1 or len(set(content["domains"])) != len(content["domains"]):
-        return "max_length is below 1, or a domain occurs twice"
+    if not 1 <= content["max_length"] <= LONGEST_ROW or len(set(content["domains"])) != len(content["domains"]):
+        return f"max_length is not from 1 to {LONGEST_ROW}, or a domain occurs twice"
     unknown = sorted(set(content) - set(types))
     return f"nobody knows its {some(unknown)}" if unknown else None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -24,6 +26,8 @@ STUDY = "study.json"
 LOSSES = 100  # of a training curve
 
 CellFile = dict[str, Any]
+CONTENT = {"key", "cell", "settings", "code", "seconds", "labels", "problem", "rows", "scores", "history", "failed"}
+log = logging.getLogger(__name__)
 
 
 def cell_path(folder: Path, key: str) -> Path:
@@ -43,10 +47,31 @@ def read_study(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: the folder has none.
     """
+    return read_plan(folder)["study"]
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a study was begun in a folder; its own file may be damaged."""
     content = read_json(folder / STUDY)
-    if "study" not in content:
+    return {"study", "cells"} <= content.keys() or (not content and (folder / "cells").is_dir())
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What `write_study` wrote.
+
+    Raises:
+        InputError: the folder has no study, or a damaged one.
+    """
+    content = read_json(folder / STUDY)
+    if not content:
         raise InputError(f"{folder} has no {STUDY}; run the study first")
-    return content["study"]
+    entries, study = content.get("cells"), content.get("study")
+    whole = (
+        isinstance(study, dict) and isinstance(study.get("reference"), str) and isinstance(study.get("methods"), dict)
+    )
+    if not whole or not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{folder / STUDY} is no study of this version, or damaged; run compare.py again")
+    return content
 
 
 def read_cells(folder: Path) -> list[CellFile]:
@@ -57,9 +82,8 @@ def read_cells(folder: Path) -> list[CellFile]:
     Raises:
         InputError: the folder has no study.
     """
-    read_study(folder)
     cells = []
-    for entry in read_json(folder / STUDY)["cells"]:
+    for entry in read_plan(folder)["cells"]:
         content = read_cell(cell_path(folder, entry["key"]))
         if content is not None:
             cells.append({**content, "cell": entry["cell"]})
@@ -67,11 +91,19 @@ def read_cells(folder: Path) -> list[CellFile]:
 
 
 def read_cell(path: Path) -> CellFile | None:
-    """The content of a cell file; None if there is none, or it was cut short."""
+    """The content of a cell file; None if there is none, or a damaged one, which is then made again."""
     try:
-        return json.loads(gzip.decompress(path.read_bytes()))
-    except (FileNotFoundError, EOFError, gzip.BadGzipFile, json.JSONDecodeError):
+        content = json.loads(gzip.decompress(path.read_bytes()))
+    except FileNotFoundError:
         return None
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+        log.warning("%s is damaged (%s); the result counts as not run", path, error)
+        return None
+    whole = isinstance(content, dict) and (content.get("failed") is not None or content.keys() >= CONTENT)
+    if not whole or "failed" not in content:
+        log.warning("%s is no result of a study; it counts as not run", path)
+        return None
+    return content
 
 
 def write_cell(folder: Path, content: CellFile) -> None:

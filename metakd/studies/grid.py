@@ -119,7 +119,7 @@ class TaskPlanner:
                 f"study.controls: {control} needs one class per row, which the {self.task.problem} task {self.name} "
                 "does not have; leave the control out, or compare this task in a study of its own"
             )
-        variant = f"{control}-{fraction:g}{'-excluded' if self.study.exclude_domain else ''}"
+        variant = f"{control}-{fraction!r}{'-excluded' if self.study.exclude_domain else ''}"
         out = self.root / "controls" / variant / f"{folder_name(domain)}.json"
         content = {"control": control, "domain": domain, "fraction": fraction, "labels": self.labels}
         content |= {"select_by": self.task.select_by, "seed": self.seed if fraction < 1 else None}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from metakd.config import Student
 from metakd.data.labels import SelectBy
 from metakd.errors import InputError, nearest
+from metakd.ranges import Fraction, Seed, check_fields
 
 Control = Literal["majority", "tfidf", "embeddings", "teacher"]
 CellKind = Literal["method", "control", "teacher"]
@@ -56,26 +57,30 @@ class Study:
     reference: str
     controls: list[Control] = field(default_factory=list)
     domains: list[str] | None = None
-    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
-    fractions: list[float] = field(default_factory=lambda: [1.0])
+    seeds: list[Seed] = field(default_factory=lambda: [1, 2, 3])
+    fractions: list[Fraction] = field(default_factory=lambda: [1.0])
     exclude_domain: bool = False
     students: list[Student] | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     select_by: SelectBy | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "study.")
         require_distinct("tasks", [Path(file).stem for file in self.tasks])
         require_distinct("seeds", self.seeds)
         require_distinct("fractions", self.fractions)
         require_distinct("methods", list(self.methods))
-        if not all(isinstance(name, str) for name in self.methods):
-            raise InputError(f"study.methods: {list(self.methods)} are not all text; put quotes around the names")
+        if self.domains is not None:
+            require_distinct("domains", self.domains)
+        changes = [method.change for method in self.methods.values()]
+        for names in (self.methods, self.overrides, *changes):
+            if not all(isinstance(name, str) for name in names):
+                raise InputError(f"study: the names {list(names)} are not all text; put quotes around them")
+        for name in set(self.methods) & set(get_args(Control)):
+            raise InputError(f"study.methods: {name!r} is the name of a control; choose another one")
         if self.reference not in self.methods:
             hint = nearest(self.reference, self.methods)
             raise InputError(f"study.reference is {self.reference!r}; the methods are {list(self.methods)}{hint}")
-        for fraction in self.fractions:
-            if not 0 <= fraction <= 1:
-                raise InputError(f"study.fractions: {fraction} is not from 0 to 1")
         for place in self.overrides:
             if not place.startswith("task."):
                 raise InputError(f"study.overrides: {place!r} is no value of a task; say e.g. task.epochs_scale")

@@ -96,8 +96,11 @@ def try_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_l
     Families count positions differently, so a row of that length is run; what their configurations say is believed too,
     since some families run beyond the positions that they were trained with.
     """
-    text = " ".join(TEXTS["text_a"][:1] * max_length)
-    ids = torch.tensor([tokenizer(text, truncation=True, max_length=max_length)["input_ids"]], device=model.device)
+    declared = getattr(model.config, "max_position_embeddings", None) or 0
+    positions = declared if 0 < declared < max_length else max_length  # some families have -1, for no limit
+    text = " ".join(TEXTS["text_a"][:1] * positions)
+    with trying(model, name, "a long row", "use another model, or its own tokenizer"):
+        ids = torch.tensor([tokenizer(text, truncation=True, max_length=positions)["input_ids"]], device=model.device)
 
     def fits(length: int) -> bool:
         try:
@@ -107,8 +110,6 @@ def try_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_l
             return False
         return True
 
-    declared = getattr(model.config, "max_position_embeddings", None) or 0
-    positions = declared if 0 < declared < max_length else max_length  # some families have -1, for no limit
     if not fits(min(positions, ids.shape[1])):
         low, high = 1, positions  # the longest row that fits
         while high - low > 1:

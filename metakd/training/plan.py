@@ -49,7 +49,7 @@ class DomainSelection:
     def options(self) -> list[str]:
         """The selection as command-line options."""
         options = [f"--domain={self.domain}"] * bool(self.domain)
-        options += [f"--fraction={self.fraction:g}"] * (self.fraction != 1)
+        options += [f"--fraction={self.fraction!r}"] * (self.fraction != 1)
         return options + [f"--exclude_domain={self.exclude_domain}"] * bool(self.exclude_domain)
 
 
@@ -268,7 +268,7 @@ class RunFolder:
 
     def weighted_table(self, prototypes: Prototypes) -> Path:
         """The training table with the prototype weights."""
-        alpha = f"-{prototypes.alpha:g}" if prototypes.variant == "paper" else ""
+        alpha = f"-{prototypes.alpha!r}" if prototypes.variant == "paper" else ""
         suffix = "" if self.hidden == DomainSelection() else "-" + settings_key(asdict(self.hidden))
         return self.root / "weights" / f"{prototypes.variant}{alpha}{suffix}.tsv"
 

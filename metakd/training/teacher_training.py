@@ -18,6 +18,8 @@ from metakd.data.few_labels import hide_labels
 from metakd.data.labels import Labels
 from metakd.data.tables import LABELLED, TRAINING
 from metakd.errors import InputError
+from metakd.manifests import MANIFEST, read_json, to_jsonable
+from metakd.methods.method import Prototypes
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import ModelInfo, save_model
 from metakd.objectives.features import TRANSFERABLE
@@ -101,6 +103,7 @@ def load_inputs(plan: TeacherPlan, labels: Labels, domains: list[str]) -> Teache
     used = rows.labelled
     if recipe.needs_prototypes and len(trained_on) > 1:
         check_prototype_weights(rows, used, plan.inputs["train"])
+        check_prototypes(Path(plan.inputs["train"]), plan.prototypes)
     log.info("the teacher is trained on %d labelled rows of %d: %s", used.sum(), len(rows), ", ".join(trained_on))
     numbers = np.array([trained_on.index(name) if name in trained_on else -1 for name in domains])
     on_dev = in_training[dev.domains]
@@ -113,6 +116,18 @@ def load_inputs(plan: TeacherPlan, labels: Labels, domains: list[str]) -> Teache
     rows, dev = rows.select(np.flatnonzero(used)), dev.select(np.flatnonzero(on_dev))
     rows, dev = (replace(part, domains=numbers[part.domains]) for part in (rows, dev))
     return TeacherInputs(plan, model, tokenizer, rows, dev, trained_on, labels)
+
+
+def check_prototypes(table: Path, wanted: Prototypes | None) -> None:
+    """Refuse weights that prototype_weights.py computed for other prototypes than the method's; any others pass."""
+    manifest = read_json(table.with_name(f"{table.name}.{MANIFEST}"))
+    settings = manifest.get("settings")
+    made = settings.get("prototypes") if isinstance(settings, dict) else None
+    if made is not None and wanted is not None and made != to_jsonable(wanted):
+        raise InputError(
+            f"{table} has the weights of prototypes {made}, the method says {to_jsonable(wanted)}; compute the weights "
+            "again with this method"
+        )
 
 
 def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTraining:

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from metakd.config import StudentFromTeacher, Training
@@ -45,6 +46,23 @@ def test_embeddings_of_another_table(tmp_path: Path, tables: Tables, pretrained:
                 task=task, method=method, embeddings=folder, out=tmp_path / "w.tsv"
             )
     assert not (tmp_path / "w.tsv").exists()
+
+
+def test_weights_of_other_prototypes_and_changed_embeddings(tmp_path: Path, tables: Tables, pretrained: Path) -> None:
+    task, method, embeddings = make_task(tables, pretrained, CUT), read_method(), tmp_path / "embeddings"
+    script("data_prep/extract_embeddings.py").main(task=task, method=method, out=embeddings)
+    weigh, other = script("data_prep/prototype_weights.py").main, read_method()
+    assert other.prototypes is not None
+    other.prototypes.alpha = 0.9
+    weigh(task=task, method=other, embeddings=embeddings, out=tmp_path / "w.tsv")
+    task.train = str(tmp_path / "w.tsv")
+    with pytest.raises(InputError, match=r"w\.tsv has the weights of prototypes .*0\.9.*the method says .*0\.5"):
+        train_teacher(tmp_path, task, method)
+    values = np.load(embeddings / "values.npy")
+    np.save(embeddings / "values.npy", values[::-1])
+    task.train = str(tables["train"])
+    with pytest.raises(InputError, match=r"embeddings was changed after it was finished: values\.npy has other bytes"):
+        weigh(task=task, method=method, embeddings=embeddings, out=tmp_path / "again.tsv")
 
 
 def test_a_table_without_weights(tmp_path: Path, tables: Tables, pretrained: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_file_that_loses_too_much_is_not_handed_on(
         onnx.save(model, file)
 
     monkeypatch.setattr(onnx_files, "write_int8", broken)
-    with pytest.raises(InputError, match=r"(?s)no 8-bit file is known to lose at most 0\.5 points.*tried on 48 rows"):
+    with pytest.raises(InputError, match=r"(?s)no 8-bit file is known to lose at most 0\.5 points.*on 48 rows"):
         export(model=meta_teacher, table=tables["train"], out=tmp_path / "e")
     assert not (tmp_path / "e").exists()
     with pytest.raises(InputError, match="'onnx-int4' is not among"):

@@ -11,7 +11,16 @@ import pytest
 from metakd.data.labels import ProblemType
 from metakd.errors import InputError
 from metakd.evaluation.predictions import predicted, prediction_rows, rounded
-from metakd.studies.cells import cell_path, failed_cell, read_cell, read_cells, short_history, write_cell, write_study
+from metakd.studies.cells import (
+    CONTENT,
+    cell_path,
+    failed_cell,
+    read_cell,
+    read_cells,
+    short_history,
+    write_cell,
+    write_study,
+)
 from metakd.studies.plan import Plan, PlannedCell, StudyStep
 from metakd.studies.study import Cell, Study, StudyMethod
 
@@ -64,8 +73,9 @@ def test_cells_of_the_study_are_read_in_its_order(tmp_path: Path) -> None:
     write_study(tmp_path, study, Plan({p.cell: p for p in planned}))
     step = StudyStep("student", Path("runs/s"))
     write_cell(tmp_path, failed_cell(planned[1], step, Path("logs/s.log"), "error: too long"))
-    write_cell(tmp_path, {"key": "aa", "cell": {"method": "an old name"}, "failed": None})
-    write_cell(tmp_path, {"key": "dd", "cell": {"method": "of another study"}, "failed": None})
+    result = dict.fromkeys(CONTENT)
+    write_cell(tmp_path, {**result, "key": "aa", "cell": {"method": "an old name"}})
+    write_cell(tmp_path, {**result, "key": "dd", "cell": {"method": "of another study"}})
     cells = read_cells(tmp_path)
     assert [(cell["key"], cell["cell"]["seed"]) for cell in cells] == [("aa", 1), ("bb", 2), ("aa", 3)]
     assert cells[0]["cell"]["method"] == "m"  # as the study calls it now
@@ -75,13 +85,15 @@ def test_cells_of_the_study_are_read_in_its_order(tmp_path: Path) -> None:
 
 
 def test_a_cell_file_that_was_cut_short_is_no_result(tmp_path: Path) -> None:
-    write_cell(tmp_path, {"key": "aa", "cell": {}, "failed": None})
+    whole = {**dict.fromkeys(CONTENT), "key": "aa", "cell": {}}
+    write_cell(tmp_path, whole)
     path = cell_path(tmp_path, "aa")
-    assert read_cell(path) == {"key": "aa", "cell": {}, "failed": None}
+    assert read_cell(path) == whole
     path.write_bytes(path.read_bytes()[:-4])
-    assert read_cell(path) is None and read_cell(tmp_path / "nothing") is None
-    path.write_bytes(gzip.compress(b'{"key": '))
-    assert read_cell(path) is None
+    assert read_cell(path) is None and read_cell(tmp_path / "nothing") is None and read_cell(tmp_path) is None
+    for content in (b'{"key": ', b"[]", b"{}", b'{"failed": null}', b"\xff", b"[" * 100_000):
+        path.write_bytes(gzip.compress(content))
+        assert read_cell(path) is None
 
 
 def test_training_curves_are_shortened() -> None:

@@ -78,7 +78,7 @@ def test_an_unknown_key_or_value_in_a_file_is_named(lines: str, key: str, task_f
         ({"epochs_scale": math.nan}, r"task\.epochs_scale is nan"),
         ({"select_by": "accuracy", "problem": "multi_label"}, r"task\.select_by is accuracy, .* multi_label task"),
         ({"select_by": "macro_f1", "problem": "regression"}, r"task\.select_by is macro_f1, but a regression"),
-        ({"max_length": 3}, r"task\.max_length is 3; it must be at least 4"),
+        ({"max_length": 3}, r"task\.max_length is 3; it must be from 4 to"),
     ],
 )
 def test_a_task_value_that_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:

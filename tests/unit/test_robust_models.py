@@ -129,6 +129,22 @@ def test_other_families_lack_no_tensor_either(family: str, tensor: str, encoder:
         load_classifier(str(tmp_path / "trained"), LABELS)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_weights_of_types_that_no_weights_have_are_refused(dtype: torch.dtype, classifier: Path) -> None:
+    edit_weights(classifier, lambda weights: {**weights, (name := sorted(weights)[3]): weights[name].to(dtype)})
+    with pytest.raises(InputError, match=r"model\.safetensors: .* has a type that no weights have"):
+        load_classifier(str(classifier), LABELS)
+
+
+def test_a_length_that_no_row_has_is_refused_at_once(classifier: Path) -> None:
+    edit_json(classifier / "metakd.json", max_length=10**9)
+    with pytest.raises(InputError, match="max_length is not from 1 to 100000"):
+        load_trained_classifier(classifier, None, Accelerator(cpu=True))
+    edit_json(classifier / "metakd.json", max_length=100_000)
+    with pytest.raises(InputError, match=r"max_length is 100000, but .* has \d+ positions"):
+        load_trained_classifier(classifier, None, Accelerator(cpu=True))
+
+
 def test_too_many_layers_are_not_blamed_on_a_pooler(encoder: Save) -> None:
     folder = encoder(family="distilbert")
     edit_json(folder / "config.json", n_layers=1)

@@ -424,3 +424,41 @@ def test_a_link_in_a_workspace_is_left_alone(tmp_path: Path) -> None:
         (folder / "link").symlink_to(target)
     assert target.stat().st_mode & 0o777 == 0o700
     assert list(json.loads((tmp_path / "out/manifest.json").read_text())["files"]) == ["text"]
+
+
+def test_an_input_that_was_changed_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make(tmp_path / "folder", "abc")
+    make(tmp_path / "file.json", "abc")
+    Step(tmp_path / "out", {}, {"one": tmp_path / "folder", "two": tmp_path / "file.json"})
+    assert "changed" not in caplog.text
+    (tmp_path / "folder/text").write_text("ab")
+    (tmp_path / "file.json").write_text("ab")
+    Step(tmp_path / "out", {}, {"one": tmp_path / "folder", "two": tmp_path / "file.json"})
+    for role in ("one", "two"):
+        assert f"input '{role}'" in caplog.text
+    assert caplog.text.count("has 2 bytes, not 3") == 2
+
+
+def test_a_foreign_lock_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".out.lock").write_text("precious")
+    with pytest.raises(InputError, match=r"\.out\.lock is in the way"):
+        make(tmp_path / "out", "a")
+    assert (tmp_path / ".out.lock").read_text() == "precious"
+
+
+def test_a_manifest_with_odd_code_is_that_of_other_code(tmp_path: Path) -> None:
+    make(tmp_path / "out", "a")
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    for code in (None, "x", []):
+        (tmp_path / "out/manifest.json").write_text(json.dumps({**manifest, "code": code}))
+        assert Step(tmp_path / "out", {}, {}).finished()
+
+
+def test_a_foreign_manifest_beside_a_file_stays(tmp_path: Path) -> None:
+    manifest = tmp_path / "p.tsv.manifest.json"
+    manifest.write_text('{"name": "app"}')
+    for _ in range(2):
+        with pytest.raises(InputError, match="made by another program"):
+            make(tmp_path / "p.tsv", "a")
+        (tmp_path / "p.tsv").write_text("mine")
+    assert manifest.read_text() == '{"name": "app"}' and (tmp_path / "p.tsv").read_text() == "mine"

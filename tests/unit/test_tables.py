@@ -87,7 +87,7 @@ def test_json_lines_and_weights(tmp_path: Path) -> None:
         ("{", "row 2: is not JSON"),
         ("[]", "row 2: is not a JSON object"),
         (second.replace("0.5", '"NaN"'), "row 2, field 'weight': 'NaN' is not a number"),
-        (second.replace("0.5", "-0.5"), "row 2, field 'weight': -0.5 is not a number from 0 up"),
+        (second.replace("0.5", "-0.5"), "row 2, field 'weight': -0.5 is not a number from 0 to"),
         (second.replace(', "weight": 0.5', ""), "row 2, field 'weight': is missing, but row 1 has it"),
     ):
         path.write_text(good + bad.strip() + "\n\n")

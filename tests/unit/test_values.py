@@ -1,5 +1,6 @@
 """Values of settings and tables that make sense to a machine and not to a person: refused with place and remedy."""
 
+import gzip
 import json
 import math
 import time
@@ -166,7 +167,9 @@ def test_space_around_names_is_no_part_of_them(tmp_path: Path) -> None:
     assert labels.targets(["x|y", "x | y", " y|x"]).tolist() == [[1, 1]] * 3
 
 
-@pytest.mark.parametrize("names", [("1", "1.0"), ("1", "true"), ("False", "0"), ("0.0", "false")])
+@pytest.mark.parametrize(
+    "names", [("1", "1.0"), ("1", "true"), ("1", "+1"), ("10", "1e1"), ("False", "0"), ("0.0", "false")]
+)
 def test_one_value_in_two_spellings_is_refused(names: tuple[str, str], tmp_path: Path) -> None:
     for field in ("label", "domain"):
         write_rows(tmp_path / "t.tsv", [{**row, field: names[i % 2]} for i, row in enumerate(make_rows(6))])
@@ -201,8 +204,18 @@ def test_a_column_that_occurs_twice_is_refused_in_every_format(suffix: str, tmp_
 
 def test_blank_lines_are_no_rows_and_underscores_no_numbers(tmp_path: Path) -> None:
     assert len(read_text(tmp_path / "t.tsv", f"{HEAD}1\ta\tx\td\n\n2\tb\tx\td\n\n")) == 2
-    with pytest.raises(TableError, match="row 1, field 'weight': '1_5' is not a number from 0 up"):
+    with pytest.raises(TableError, match="row 1, field 'weight': '1_5' is not a number from 0 to"):
         read_text(tmp_path / "t.tsv", "guid\ttext_a\tlabel\tdomain\tweight\n1\ta\tx\td\t1_5\n")
+
+
+def test_codes_with_leading_zeros_are_names(tmp_path: Path) -> None:
+    write_rows(tmp_path / "t.tsv", [{**row, "label": ("007", "7")[i % 2]} for i, row in enumerate(make_rows(6))])
+    assert label_and_domain_names(tmp_path / "t.tsv")[0] == ["007", "7"]
+
+
+def test_a_compressed_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"t\.tsv: is compressed by gzip; unpack it"):
+        read_text(tmp_path / "t.tsv", gzip.compress(HEAD.encode()))
 
 
 def test_other_encodings_are_named(tmp_path: Path) -> None:
