@@ -85,9 +85,26 @@ class BiLSTMStudent:
     dropout: BelowOne = 0.1
 
 
+@dataclass
+class StaticStudent:
+    """The mean of word vectors and one hidden layer: a few megabytes, and no attention.
+
+    Args:
+        architecture: "static".
+        embedding_size: of the word vectors, which start as principal components of the pretrained encoder's.
+        hidden_size: of the hidden layer.
+        dropout: of the hidden layer.
+    """
+
+    architecture: Literal["static"]
+    embedding_size: Count = 64
+    hidden_size: Count = 128
+    dropout: BelowOne = 0.1
+
+
 LONGEST_ROW = 100_000  # tokens
-STUDENTS = (StudentFromTeacher, FreshStudent, TextCNNStudent, BiLSTMStudent)
-Student = str | StudentFromTeacher | FreshStudent | TextCNNStudent | BiLSTMStudent
+STUDENTS = (StudentFromTeacher, FreshStudent, TextCNNStudent, BiLSTMStudent, StaticStudent)
+Student = str | StudentFromTeacher | FreshStudent | TextCNNStudent | BiLSTMStudent | StaticStudent
 
 
 @dataclass
@@ -146,7 +163,7 @@ class Task:
         test: held-out table; only evaluation reads its labels.
         teacher: pretrained encoder that the teacher starts from: a Hugging Face name or a folder.
         student: what the student starts from: a name or folder; {layers: N} cut from the teacher; {hidden_size:
-            D, layers: N} in another width; {architecture: text_cnn} or {architecture: bilstm}.
+            D, layers: N} in another width; {architecture: A} without a transformer: text_cnn, bilstm or static.
         unlabelled: more rows for the student: a table whose domains may be missing, and whose labels are not read.
         problem: "single_label"; "multi_label", with labels separated by `|`; or "regression", with numbers as labels.
         labels: class names in the order of the logits; by default those of the training table, sorted.

@@ -211,6 +211,14 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def tokens_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Ids of the special tokens that a tokenizer puts before and after a row, e.g. ([CLS], [SEP])."""
+    encoding = tokenizer("a", return_special_tokens_mask=True)
+    ids = encoding["input_ids"]
+    inside = [number for number, special in enumerate(encoding["special_tokens_mask"]) if not special]
+    return (ids[: inside[0]], ids[inside[-1] + 1 :]) if inside else ([], [])
+
+
 def same_tokens(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
     """Whether two tokenizers make the same ids: they have one vocabulary, and encode `PROBE` alike.
 

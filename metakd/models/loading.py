@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-import metakd.models.cnn_lstm  # noqa: F401  registers the architectures that transformers lacks
+import metakd.models.static_words  # noqa: F401  registers the architectures that transformers lacks, as cnn_lstm does
 from metakd.data.labels import PROBLEM_TYPES, Labels
 from metakd.errors import InputError, name_list
 from metakd.models.classifier import is_classifier, labels_of, set_labels

@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from metakd.config import BiLSTMStudent, FreshStudent, StudentFromTeacher, TextCNNStudent
+from metakd.config import BiLSTMStudent, FreshStudent, StaticStudent, StudentFromTeacher, TextCNNStudent
 from metakd.data.labels import Labels
 from metakd.errors import InputError
 from metakd.methods.layer_maps import uniform
 from metakd.models.classifier import layer_prefix, set_labels
 from metakd.models.cnn_lstm import BiLSTMConfig, TextCNNConfig, copy_word_embeddings
 from metakd.models.model_files import explaining, some
+from metakd.models.static_words import StaticConfig, static_vectors
 
 log = logging.getLogger(__name__)
-FreshSpec = FreshStudent | TextCNNStudent | BiLSTMStudent
+SmallSpec = TextCNNStudent | BiLSTMStudent | StaticStudent
+FreshSpec = FreshStudent | SmallSpec
 
 
 def kept_layers(spec: StudentFromTeacher, depth: int) -> list[int]:
@@ -51,7 +53,7 @@ def student_config(spec: StudentFromTeacher | FreshSpec, teacher: PreTrainedConf
     """
     if isinstance(spec, StudentFromTeacher):
         return cut_config(spec, teacher)
-    config = resized_config(spec, teacher) if isinstance(spec, FreshStudent) else cnn_lstm_config(spec, teacher)
+    config = resized_config(spec, teacher) if isinstance(spec, FreshStudent) else small_config(spec, teacher)
     set_labels(config, labels)
     return config
 
@@ -104,14 +106,25 @@ def follow_width(config: PreTrainedConfig, width: int, heads: int) -> None:
     config.hidden_size, config.num_attention_heads = width, heads
 
 
-def cnn_lstm_config(spec: TextCNNStudent | BiLSTMStudent, teacher: PreTrainedConfig) -> PreTrainedConfig:
-    """Configuration of a TextCNN or BiLSTM with the teacher's vocabulary."""
+def small_config(spec: SmallSpec, teacher: PreTrainedConfig) -> PreTrainedConfig:
+    """Configuration of a student that is no transformer, with the teacher's vocabulary.
+
+    Raises:
+        InputError: static vectors that are wider than the encoder.
+    """
     common = {
         "vocab_size": teacher.vocab_size,
         "pad_token_id": teacher.pad_token_id or 0,
         "dropout": spec.dropout,
         "embedding_size": spec.embedding_size or getattr(teacher, "embedding_size", teacher.hidden_size),
     }
+    if isinstance(spec, StaticStudent):
+        if spec.embedding_size > teacher.hidden_size:
+            raise InputError(
+                f"student.embedding_size is {spec.embedding_size}, but {teacher.hidden_size} components are all that "
+                "the pretrained encoder's vectors have"
+            )
+        return StaticConfig(hidden_size=spec.hidden_size, **common)
     if isinstance(spec, TextCNNStudent):
         return TextCNNConfig(filters=spec.filters, widths=spec.widths, **common)
     return BiLSTMConfig(lstm_size=spec.lstm_size, num_hidden_layers=spec.layers, **common)
@@ -145,14 +158,23 @@ def build(config: PreTrainedConfig, what: str) -> PreTrainedModel:
         return AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
 
 
-def fresh_student(spec: FreshSpec, pretrained: PreTrainedModel, labels: Labels) -> PreTrainedModel:
-    """A student with random weights; one that is no transformer gets the pretrained word embeddings."""
+def fresh_student(
+    spec: FreshSpec, pretrained: PreTrainedModel, labels: Labels, around: tuple[list[int], list[int]]
+) -> PreTrainedModel:
+    """A student with random weights; one that is no transformer gets word embeddings from the pretrained model.
+
+    Args:
+        around: ids of the special tokens before and after a row.
+    """
     student = build(student_config(spec, pretrained.config, labels), f"the sizes {spec}")
     if isinstance(spec, FreshStudent):
         log.warning(
             "NOTE: the student starts from random weights. A pretrained student of this size (task.student: a name "
             "or folder), or one from general distillation, learns far better."
         )
+    elif isinstance(spec, StaticStudent):
+        vectors = static_vectors(pretrained.base_model, spec.embedding_size, around)
+        copy_word_embeddings(student, vectors)
     elif spec.embedding_size is None:
         copy_word_embeddings(student, pretrained.get_input_embeddings().weight.detach())
     return student
@@ -170,6 +192,8 @@ def describe_start(spec: object, depth: int) -> str:
     if isinstance(spec, StudentFromTeacher):
         source = "the trained teacher" if spec.of == "teacher" else "the pretrained encoder"
         return f"layers {', '.join(map(str, kept_layers(spec, depth)))} of {source}"
+    if isinstance(spec, StaticStudent):
+        return "random weights, principal components of the pretrained encoder's vectors of single tokens"
     if isinstance(spec, TextCNNStudent | BiLSTMStudent) and spec.embedding_size is None:
         return "random weights, the pretrained encoder's word embeddings"
     return "random weights"

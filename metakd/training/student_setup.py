@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.config import StudentFromTeacher
-from metakd.data.encoding import same_tokens
+from metakd.data.encoding import same_tokens, tokens_around
 from metakd.data.labels import Labels
 from metakd.errors import InputError
 from metakd.methods.stage import OUTPUTS, Stage, Term
@@ -58,7 +58,7 @@ def start_student(plan: DistillationPlan, labels: Labels, teachers: Sequence[Tea
     elif isinstance(spec, StudentFromTeacher):
         student = cut_student(source, spec)
     else:
-        student = fresh_student(spec, source, labels)
+        student = fresh_student(spec, source, labels, tokens_around(tokenizer))
     if student is not source:
         try_model(student, tokenizer, max_length, "the student")
     depth = getattr(source.config, "num_hidden_layers", 1)

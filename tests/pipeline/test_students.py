@@ -6,13 +6,14 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
-from metakd.config import BiLSTMStudent, FreshStudent, Student, StudentFromTeacher, TextCNNStudent
+from metakd.config import BiLSTMStudent, FreshStudent, StaticStudent, Student, StudentFromTeacher, TextCNNStudent
 from metakd.errors import InputError
 from tests.conftest import Tables, distill, evaluate, make_task, read_method, script
 
 STUDENTS: dict[str, Student] = {
     "text_cnn": TextCNNStudent("text_cnn", filters=6),
     "bilstm": BiLSTMStudent("bilstm", lstm_size=5, embedding_size=7),
+    "static": StaticStudent("static", embedding_size=8),
     "narrow": FreshStudent(12, 2, heads=3),
     "first": StudentFromTeacher(3, "first"),
     "listed": StudentFromTeacher([1, 4], of="pretrained"),
@@ -20,6 +21,7 @@ STUDENTS: dict[str, Student] = {
 STARTS = {
     "text_cnn": "random weights, the pretrained encoder's word embeddings",
     "bilstm": "random weights",
+    "static": "random weights, principal components of the pretrained encoder's vectors of single tokens",
     "narrow": "random weights",
     "first": "layers 1, 2, 3 of the trained teacher",
     "listed": "layers 1, 4 of the pretrained encoder",
@@ -50,6 +52,7 @@ def test_students_of_every_kind(
 def test_students_that_cannot_be_built(tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path) -> None:
     refused = [
         (STUDENTS["text_cnn"], "tinybert", r"metakd_text_cnn.*no embedding.* hidden, transferable, logits, label"),
+        (StaticStudent("static", embedding_size=17), "vanilla", "embedding_size is 17, but 16 components are all"),
         (StudentFromTeacher([4, 1]), "vanilla", "not a rising list of layers from 1 to 4"),
         (StudentFromTeacher(5, "last"), "vanilla", "not between 1 and the teacher's 4"),
         (FreshStudent(10, 2, heads=3), "vanilla", r"3 heads do not divide hidden_size 10.*one of \[1, 2, 5, 10\]"),

@@ -10,7 +10,16 @@ import pytest
 from jsonargparse import capture_parser
 
 from metakd.cli import run
-from metakd.config import BiLSTMStudent, FreshStudent, Student, StudentFromTeacher, Task, TextCNNStudent, Training
+from metakd.config import (
+    BiLSTMStudent,
+    FreshStudent,
+    StaticStudent,
+    Student,
+    StudentFromTeacher,
+    Task,
+    TextCNNStudent,
+    Training,
+)
 from metakd.errors import InputError
 from tests.conftest import ROOT, read_yaml, script
 
@@ -21,6 +30,7 @@ DOCUMENTED: dict[str, Student] = {
     "{hidden_size: 312, layers: 4, heads: 12}": FreshStudent(312, 4, 12),
     "{architecture: text_cnn, filters: 100, widths: [3, 4, 5]}": TextCNNStudent("text_cnn", 100, [3, 4, 5]),
     "{architecture: bilstm, lstm_size: 150, layers: 1}": BiLSTMStudent("bilstm", 150, 1),
+    "{architecture: static, embedding_size: 64}": StaticStudent("static", 64),
 }
 
 
