@@ -213,7 +213,12 @@ def test_a_signal_ends_a_script_with_one_line(tmp_path: Path, number: int, code:
     script = tmp_path / "script.py"
     script.write_text(WAITING)
     process = subprocess.Popen(
-        [sys.executable, script], env={**os.environ, "RANK": rank}, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, script],
+        env={**os.environ, "RANK": rank},
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     wait_until(script.with_suffix(".ready").exists)
     process.send_signal(number)
