@@ -7,6 +7,8 @@ its weight in the mean, and is learned with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,7 +61,7 @@ class StaticForSequenceClassification(SmallClassifier):
 
 
 @torch.no_grad()
-def static_vectors(encoder: PreTrainedModel, size: int, around: tuple[list[int], list[int]]) -> Tensor:
+def static_vectors(encoder: PreTrainedModel, size: int, around: tuple[Sequence[int], Sequence[int]]) -> Tensor:
     """A vector of each token of an encoder's vocabulary [V, size], scaled to a mean length of 1.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -159,12 +160,12 @@ def build(config: PreTrainedConfig, what: str) -> PreTrainedModel:
 
 
 def fresh_student(
-    spec: FreshSpec, pretrained: PreTrainedModel, labels: Labels, around: tuple[list[int], list[int]]
+    spec: FreshSpec, pretrained: PreTrainedModel, labels: Labels, around: tuple[Sequence[int], Sequence[int]] = ((), ())
 ) -> PreTrainedModel:
     """A student with random weights; one that is no transformer gets word embeddings from the pretrained model.
 
     Args:
-        around: ids of the special tokens before and after a row.
+        around: ids of the special tokens that stand before and after a row.
     """
     student = build(student_config(spec, pretrained.config, labels), f"the sizes {spec}")
     if isinstance(spec, FreshStudent):
