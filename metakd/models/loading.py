@@ -24,6 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 import metakd.models.static_words  # noqa: F401  registers the architectures that transformers lacks, as cnn_lstm does
+from metakd.data.encoding import PROBE
 from metakd.data.labels import PROBLEM_TYPES, Labels
 from metakd.errors import InputError, name_list
 from metakd.models.classifier import is_classifier, labels_of, set_labels
@@ -58,6 +59,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     with reading(name, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         words = len(tokenizer) - len(tokenizer.all_special_ids)
+        for options in ({}, {"truncation": True, "max_length": 12}):  # odd settings show only when it is used
+            tokenizer(PROBE, PROBE, **options)
     if words < 1:
         raise InputError(
             f"{name}: the tokenizer has special tokens and no words; its vocabulary (tokenizer.json, vocab.txt, ...) "
