@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from metakd.cli import run
-from metakd.errors import InputError, name_list, nearest
+from metakd.errors import InputError
 from metakd.manifests import MANIFEST, read_json, write_json
 from metakd.ranges import Range
 from metakd.steps import Step
 
 if TYPE_CHECKING:
-    from metakd.data.encoding import EncodedRows
     from metakd.evaluation.calibration import Calibration
-    from metakd.training.inference import LoadedClassifier
 
 
 def main(
@@ -50,26 +48,24 @@ def main(
         return
     import numpy as np
 
+    from metakd.data.tables import domain_names
     from metakd.evaluation.calibration import calibrate
     from metakd.models.classifier import label_order
     from metakd.models.model_io import ModelInfo, load_info, save_model
     from metakd.models.temperature import divide_logits
-    from metakd.training.inference import load_trained_classifier, predict_logits
-    from metakd.training.runtime import start
+    from metakd.training.inference import load_to_rewrite, load_trained_classifier, predict_logits
 
-    accelerator = start("fp32", "off")  # the stock model is what is saved
-    if accelerator.num_processes > 1:
-        raise InputError("calibration is work for one process; run the script by python")
-    classifier = load_trained_classifier(model, None, accelerator, "off")
+    domains = domain_names(table, domain)
+    classifier, accelerator = load_to_rewrite(model)
     labels = classifier.labels
     if labels.problem != "single_label":
         raise InputError(f"{model} is a {labels.problem} model; only probabilities of one class per row are calibrated")
-    rows = rows_of(classifier, table, domain)
+    rows = classifier.encode(table, domains, domain)
     logits, right = predict_logits(classifier.model, rows, accelerator), rows.labels
     if teacher is not None:
         other = load_trained_classifier(teacher, None, accelerator, "off")
         order = label_order(other.labels.names, labels.names, str(teacher))
-        right = predict_logits(other.model, rows_of(other, table, domain), accelerator)[:, order].argmax(1)
+        right = predict_logits(other.model, other.encode(table, domains, domain), accelerator)[:, order].argmax(1)
     calibration = calibrate(logits, rows.labels, right, labels.names, target)
     divide_logits(classifier.model, calibration.temperature)
     divided = predict_logits(classifier.model, rows, accelerator)
@@ -81,21 +77,10 @@ def main(
             save_model(folder, classifier.model, classifier.tokenizer, info, {})
             right_is = "the label" if teacher is None else f"the class that {teacher} predicts"
             write_json(folder / "calibration.json", {**asdict(calibration), "domain": domain, "right_is": right_is})
-    print("\n".join(lines_of(calibration, model, out)))
+    print("\n".join(lines_of(calibration, out)))
 
 
-def rows_of(classifier: LoadedClassifier, table: Path, domain: str) -> EncodedRows:
-    """A domain's rows, or all of them, tokenised for a classifier."""
-    from metakd.data.tables import LABELLED, label_and_domain_names
-
-    _, domains = label_and_domain_names(table, classifier.labels.problem, LABELLED)
-    if domain and domain not in domains:
-        raise InputError(f"--domain {domain}: {table} has {name_list(domains)}{nearest(domain, domains)}")
-    rows = classifier.encode(table, domains)
-    return rows.of_domain(domains.index(domain)) if domain else rows
-
-
-def lines_of(calibration: Calibration, model: Path, out: Path) -> list[str]:
+def lines_of(calibration: Calibration, out: Path) -> list[str]:
     """The result in words."""
     lines = [
         f"{when} calibration: expected calibration error {errors['ece']:.3f}, Brier score {errors['brier']:.3f}"

@@ -53,7 +53,7 @@ def main(
     """
     if workers < 1:
         raise InputError(f"--workers is {workers}; it must be at least 1")
-    out = study_folder(out)
+    require_study_folder(out)
     plan, source = plan_study(study, out), code_fingerprint()["source"]
     results = {path.name: read_cell(path) for path in (out / "cells").glob("*.json.gz")}
     finished = {name: cell for name, cell in results.items() if cell is not None and cell["failed"] is None}
@@ -94,8 +94,8 @@ def main(
         sys.exit(1)
 
 
-def study_folder(out: Path) -> Path:
-    """The folder of a study; refused if it holds anything and no study.
+def require_study_folder(out: Path) -> None:
+    """Refuse a folder that holds anything and no study.
 
     Raises:
         InputError: it is a file, the current folder, or another program's.
@@ -105,7 +105,6 @@ def study_folder(out: Path) -> Path:
         raise InputError(f"--out {out} is a file; name a folder")
     if place.exists() and any(place.iterdir()) and not is_study(place):
         raise InputError(f"--out {out} holds files and no study; choose another folder")
-    return out
 
 
 def make_engine(name: str, workers: int) -> Engine:

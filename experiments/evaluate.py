@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from metakd.cli import run
-from metakd.errors import InputError, name_list, nearest
 from metakd.fingerprint import code_fingerprint
 from metakd.manifests import write_json
 from metakd.steps import Step
@@ -53,7 +52,7 @@ def main(
     step = Step(out, settings, inputs, {"cpu_tuning": cpu_tuning}, file=True, remake=remake)
     if step.finished():
         return
-    from metakd.data.tables import label_and_domain_names
+    from metakd.data.tables import domain_names
     from metakd.evaluation.metrics import agreement
     from metakd.evaluation.model_facts import model_facts
     from metakd.evaluation.predictions import prediction_rows
@@ -61,9 +60,7 @@ def main(
     from metakd.training.inference import load_trained_classifier
     from metakd.training.runtime import Together, start
 
-    _, domains = label_and_domain_names(table)
-    if domain and domain not in domains:
-        raise InputError(f"--domain {domain}: {table} has {name_list(domains)}{nearest(domain, domains)}")
+    domains = domain_names(table, domain)
     accelerator = start("auto", cpu_tuning)
     result: dict[str, Any] = {"table": str(table), "domain": domain, "code": code_fingerprint()}
     classifier = load_trained_classifier(model, max_length, accelerator, cpu_tuning)
@@ -97,9 +94,7 @@ def evaluate(
     from metakd.evaluation.metrics import scores_by_domain
     from metakd.training.inference import BATCH_SIZE, predict_logits
 
-    rows = classifier.encode(table, domains)
-    if domain:
-        rows = rows.of_domain(domains.index(domain))
+    rows = classifier.encode(table, domains, domain)
     first = rows.select(np.arange(min(BATCH_SIZE, len(rows))))
     predict_logits(classifier.model, first, accelerator, "warming up")  # the first batch is slower than the others
     started = time.perf_counter()

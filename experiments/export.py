@@ -51,20 +51,15 @@ def main(
     step = Step(out, {"formats": wanted, "max_loss": max_loss}, {"model": model, "table": table}, remake=remake)
     if step.finished():
         return
-    from metakd.data.tables import LABELLED, label_and_domain_names
+    from metakd.data.tables import domain_names
     from metakd.export.onnx_files import require_export_packages, write_onnx
-    from metakd.training.inference import load_trained_classifier, predict_logits
-    from metakd.training.runtime import start
+    from metakd.training.inference import load_to_rewrite, predict_logits
 
     require_export_packages()
-    accelerator = start("fp32", "off")
-    if accelerator.num_processes > 1:
-        raise InputError("exporting is work for one process; run the script by python")
-    classifier = load_trained_classifier(model, None, accelerator, "off")
+    classifier, accelerator = load_to_rewrite(model)
     if classifier.labels.problem != "single_label":
         raise InputError(f"{model} is a {classifier.labels.problem} model; only one class per row can be compared")
-    _, domains = label_and_domain_names(table, classifier.labels.problem, LABELLED)
-    rows = classifier.encode(table, domains)
+    rows = classifier.encode(table, domain_names(table))
     logits = predict_logits(classifier.model, rows, accelerator)
     with step.workspace() as folder:
         if folder is None:

@@ -33,13 +33,9 @@ def main(model: Path, table: Path, out: Path, remake: bool = False) -> None:
     from metakd.evaluation.model_facts import weight_bytes
     from metakd.models.model_io import ModelInfo, load_info, save_model
     from metakd.models.vocabulary import ids_to_keep, trim_model, trim_tokenizer
-    from metakd.training.inference import load_trained_classifier, predict_logits
-    from metakd.training.runtime import start
+    from metakd.training.inference import load_to_rewrite, predict_logits
 
-    accelerator = start("fp32", "off")  # the stock model is what is saved
-    if accelerator.num_processes > 1:
-        raise InputError("trimming is work for one process; run the script by python")
-    classifier = load_trained_classifier(model, None, accelerator, "off")
+    classifier, accelerator = load_to_rewrite(model)
     network, tokenizer = classifier.model, classifier.tokenizer
     rows = classifier.encode_texts(table)
     ids = ids_to_keep(tokenizer, rows.used_ids())

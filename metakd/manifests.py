@@ -116,19 +116,30 @@ def damage(folder: Path, manifest: Mapping[str, Any], verify: bool) -> str:
     return ""
 
 
+def find_manifest(output: Path) -> Path | None:
+    """The manifest of the step that made a file or folder; None if no step made it.
+
+    The manifest lies inside a folder, beside a file, or in the folder that the output is a part of.
+    """
+    if not output.exists():  # a Hub name, or an input that was removed
+        return None
+    places = (output / MANIFEST, output.parent / f"{output.name}.{MANIFEST}", output.parent / MANIFEST)
+    return next((place for place in places if place.is_file() and "made_by" in read_json(place)), None)
+
+
 def changed_afterwards(path: Path, verify: bool) -> str:
     """What has happened to a file or folder since a step published it, in words; "" if nothing has, or no step did.
 
     Args:
         verify: compare hashes as well as sizes.
     """
-    beside = path.with_name(f"{path.name}.{MANIFEST}")
-    place = path if path.is_dir() else path.parent
-    manifest = read_json(beside if path.is_file() and beside.is_file() else place / MANIFEST)
-    files = published_files(manifest)
-    if path.is_file():  # alone, or of a folder's files
+    manifest = find_manifest(path)
+    if manifest is None:
+        return ""
+    files = published_files(read_json(manifest))
+    if manifest.parent != path:  # a file alone, or of a folder's files
         files = {name: record for name, record in files.items() if name == path.name}
-    return damage(place, {"files": files}, verify)
+    return damage(manifest.parent, {"files": files}, verify)
 
 
 def foreign_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:

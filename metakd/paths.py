@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -52,6 +53,12 @@ def output_path(out: str | Path) -> Path:
     if len(os.fsencode(place.name)) > LONGEST_NAME:
         raise InputError(f"output {out}: its name has more than {LONGEST_NAME} bytes; choose a shorter one")
     return place
+
+
+def kept_place(path: Path) -> Path:
+    """Where what lies at a path is kept when something else takes its place: PATH.kept, or .kept2 and so on."""
+    suffixes = (".kept" if number == 1 else f".kept{number}" for number in itertools.count(1))
+    return next(place for suffix in suffixes if not os.path.lexists(place := path.with_name(path.name + suffix)))
 
 
 def beside(path: str | Path, suffix: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import shutil
@@ -13,7 +12,7 @@ from typing import Any
 from metakd import manifests
 from metakd.errors import InputError, name_list
 from metakd.manifests import MANIFEST, read_json
-from metakd.paths import beside
+from metakd.paths import kept_place
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +59,7 @@ def keep_foreign_files(out: Path, manifest: Mapping[str, Any]) -> None:
         foreign.append(MANIFEST)
     if not foreign:
         return
-    suffixes = (".kept" if number == 1 else f".kept{number}" for number in itertools.count(1))
-    kept = next(place for place in (beside(out, suffix) for suffix in suffixes) if not os.path.lexists(place))
+    kept = kept_place(out.resolve())
     for name in foreign:
         (kept / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).rename(kept / name)

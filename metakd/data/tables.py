@@ -164,6 +164,20 @@ def label_and_domain_names(
     return label_names, domain_names
 
 
+def domain_names(path: str | Path, domain: str = "", required: Sequence[str] = LABELLED) -> list[str]:
+    """The domain names that occur in a table, sorted.
+
+    Raises:
+        TableError: see `read_rows`.
+        InputError: two names are one value in two spellings, or `domain` is named and not among them.
+    """
+    names = sorted({row["domain"] for row in read_rows(path, required=required)} - {""})
+    require_different(names, f"{path}, field 'domain'")
+    if domain and domain not in names:
+        raise InputError(f"--domain {domain}: {path} has {name_list(names)}{nearest(domain, names)}")
+    return names
+
+
 @functools.cache
 def reading_code() -> str:
     """A hash of the code that reads tables: rows that other code put into the datasets cache are not used."""

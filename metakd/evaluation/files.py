@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from metakd.errors import InputError
 from metakd.manifests import file_hash, read_json, write_json
-from metakd.paths import output_path
+from metakd.paths import kept_place, output_path
 
 log = logging.getLogger(__name__)
 RECORD = ".report-files.json"  # the hash of each file that was written to a folder
@@ -31,8 +30,7 @@ def write_files(folder: Path, contents: Mapping[str, str]) -> None:
         if path.is_dir():
             raise InputError(f"{folder / name} is a folder; choose another path")
         if path.is_symlink() or (path.is_file() and file_hash(path) != record.get(name)):
-            suffixes = (".kept" if number == 1 else f".kept{number}" for number in itertools.count(1))
-            kept = next(kept for suffix in suffixes if not (kept := place / f"{name}{suffix}").exists())
+            kept = kept_place(path)
             path.rename(kept)
             log.warning("%s was not written here, or was changed since; it is now %s", path, kept)
         path.write_text(text, "utf-8", errors="replace")

@@ -11,20 +11,9 @@ from typing import Any
 from metakd.errors import InputError
 from metakd.evaluation.document import Block, titled_list
 from metakd.fingerprint import describe_code
-from metakd.manifests import MANIFEST, file_hash, published_files, read_json
+from metakd.manifests import MANIFEST, changed_afterwards, find_manifest, read_json
 
 Step = dict[str, Any]  # name, made_by (the script), seconds, peak_memory_mb, code
-
-
-def find_manifest(output: Path) -> Path | None:
-    """The manifest of the step that made a file or folder; None if no step made it.
-
-    The manifest lies inside a folder, beside a file, or in the folder that the output is a part of.
-    """
-    if not output.exists():  # a Hub name, or an input that was removed
-        return None
-    places = (output / MANIFEST, output.parent / f"{output.name}.{MANIFEST}", output.parent / MANIFEST)
-    return next((place for place in places if place.is_file() and "made_by" in read_json(place)), None)
 
 
 def read_published(path: Path) -> dict[str, Any]:
@@ -35,9 +24,8 @@ def read_published(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    content, manifest = read_json(path), find_manifest(path)
-    record = published_files(read_json(manifest)).get(path.name) if manifest is not None else None
-    if not content or (record is not None and record[2:] not in ([], [file_hash(path)])):
+    content = read_json(path)
+    if not content or changed_afterwards(path, verify=True):
         raise InputError(f"{path} was changed after it was finished, or is damaged; make it again")
     return content
 

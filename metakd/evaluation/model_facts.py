@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from metakd.evaluation.lineage import find_manifest
-from metakd.manifests import read_json
+from metakd.manifests import find_manifest, read_json
 from metakd.models.model_io import load_info
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from metakd.errors import InputError
 from metakd.evaluation.document import Block, Table, titled_list
-from metakd.evaluation.lineage import Step, code_blocks, find_manifest, read_published
-from metakd.manifests import read_json
+from metakd.evaluation.lineage import Step, code_blocks, read_published
+from metakd.manifests import find_manifest, read_json
 
 # The scores that tables show, in this order, where an evaluation has them.
 METRICS = {"accuracy": "accuracy", "micro_f1": "micro-F1", "spearman": "Spearman", "macro_f1": "macro-F1"}

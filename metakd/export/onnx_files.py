@@ -106,17 +106,15 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Quantisation:
-    """A way to 8-bit weights; activations are quantised as they come.
+    """A way to 8-bit weights, with a scale for each output of a matrix; activations are quantised as they come.
 
     Args:
         name: for people.
-        per_channel: a scale for each output of a matrix; else one for all of it.
         keep: of the matrix products: "" quantises all, "head" keeps what follows the layers in fp32, "words" the
             embeddings too.
     """
 
     name: str
-    per_channel: bool = True
     keep: str = ""
 
 
@@ -135,7 +133,7 @@ def write_int8(source: Path, file: Path, way: Quantisation) -> None:
     kinds = ["MatMul", "Gemm", "Gather"] if way.keep != "words" else ["MatMul", "Gemm"]
     with quiet():
         quantize_dynamic(
-            source, file, weight_type=QuantType.QInt8, per_channel=way.per_channel, reduce_range=True,
+            source, file, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True,
             op_types_to_quantize=kinds, nodes_to_exclude=head_nodes(source) if way.keep else [],
             extra_options={"MatMulConstBOnly": True},
         )  # fmt: skip

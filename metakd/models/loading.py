@@ -175,11 +175,11 @@ def check_tensors(model: PreTrainedModel, report: dict[str, Any], name: str, tra
 
 def check_stored_types(name: str) -> None:
     """Refuse weights that are stored as whole numbers or otherwise compressed; they would be taken for weights."""
-    for file in sorted(Path(name).glob("*.safetensors")):
+    for file in sorted(Path(name).glob("model*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
             types = {key: tensors.get_slice(key).get_dtype() for key in tensors.keys()}  # noqa: SIM118
         odd = [f"{key} ({kind})" for key, kind in types.items() if kind not in STORED_TYPES]
-        if odd and file.name.startswith("model"):
+        if odd:
             raise InputError(
                 f"{file}: {some(odd)} has a type that no weights have; name the full model, not a quantised one"
             )

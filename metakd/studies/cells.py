@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from metakd.errors import InputError
-from metakd.evaluation.lineage import find_manifest
 from metakd.evaluation.predictions import predicted
 from metakd.fingerprint import describe_code
-from metakd.manifests import read_json, write_json
+from metakd.manifests import find_manifest, read_json, write_json
 from metakd.studies.plan import Plan, PlannedCell, StudyStep
 from metakd.studies.study import Study
 

@@ -25,6 +25,7 @@ from metakd.models.loading import first_not_finite, load_config
 from metakd.models.model_io import load_info
 from metakd.models.views import compute_views
 from metakd.training.dry_run import load_with_tokenizer
+from metakd.training.runtime import start
 
 BATCH_SIZE = 64
 
@@ -49,9 +50,10 @@ class LoadedClassifier:
     labels: Labels
     max_length: int
 
-    def encode(self, table: str | Path, domains: list[str]) -> EncodedRows:
-        """A labelled table, tokenised for this model."""
-        return encode(table, self.tokenizer, self.max_length, self.labels, domains)
+    def encode(self, table: str | Path, domains: list[str], domain: str = "") -> EncodedRows:
+        """The rows of a labelled table that belong to a domain, or all of them, tokenised for this model."""
+        rows = encode(table, self.tokenizer, self.max_length, self.labels, domains)
+        return rows.of_domain(domains.index(domain)) if domain else rows
 
     def encode_texts(self, table: str | Path) -> EncodedRows:
         """The texts of a table, tokenised for this model; labels are not read."""
@@ -82,6 +84,18 @@ def load_trained_classifier(
     if cpu_tuning == "auto" and accelerator.device.type == "cpu":
         tune(model)
     return LoadedClassifier(model, tokenizer, labels, length)
+
+
+def load_to_rewrite(folder: Path) -> tuple[LoadedClassifier, Accelerator]:
+    """The classifier in a folder in stock PyTorch and fp32, for a script that writes it in another form.
+
+    Raises:
+        InputError: the folder holds none, or several processes run.
+    """
+    accelerator = start("fp32", "off")
+    if accelerator.num_processes > 1:
+        raise InputError(f"{folder} is rewritten by one process; run the script by python")
+    return load_trained_classifier(folder, None, accelerator, "off"), accelerator
 
 
 def batches_over(

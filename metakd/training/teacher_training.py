@@ -18,7 +18,7 @@ from metakd.data.few_labels import hide_labels
 from metakd.data.labels import Labels
 from metakd.data.tables import LABELLED, TRAINING
 from metakd.errors import InputError
-from metakd.manifests import MANIFEST, read_json, to_jsonable
+from metakd.manifests import find_manifest, read_json, to_jsonable
 from metakd.methods.method import Prototypes
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import ModelInfo, save_model
@@ -120,8 +120,8 @@ def load_inputs(plan: TeacherPlan, labels: Labels, domains: list[str]) -> Teache
 
 def check_prototypes(table: Path, wanted: Prototypes | None) -> None:
     """Refuse weights that prototype_weights.py computed for other prototypes than the method's; any others pass."""
-    manifest = read_json(table.with_name(f"{table.name}.{MANIFEST}"))
-    settings = manifest.get("settings")
+    manifest = find_manifest(table)
+    settings = read_json(manifest).get("settings") if manifest is not None else None
     made = settings.get("prototypes") if isinstance(settings, dict) else None
     if made is not None and wanted is not None and made != to_jsonable(wanted):
         raise InputError(

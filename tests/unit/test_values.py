@@ -18,7 +18,7 @@ from metakd.config import Task, Training
 from metakd.data.formats import TableError
 from metakd.data.labels import Labels, look_alikes
 from metakd.data.logits_files import read_logits
-from metakd.data.tables import label_and_domain_names, read_rows, write_rows
+from metakd.data.tables import domain_names, label_and_domain_names, read_rows, write_rows
 from metakd.errors import InputError
 from metakd.methods.method import Method, TeacherRecipe
 from metakd.methods.stage import Stage, Term
@@ -276,3 +276,10 @@ def test_rounded_probabilities_are_read_and_percents_are_named(tmp_path: Path) -
         path.write_text(json.dumps({"guid": "1", **{f"probability.{name}": value for name, value in values.items()}}))
         with pytest.raises(TableError, match=message):
             read_logits(path, Labels(("a", "b")), ["1"], np.array([True]))
+
+
+def test_the_numbers_of_a_regression_may_be_spelled_in_any_way(tmp_path: Path) -> None:
+    write_rows(tmp_path / "t.tsv", [{**row, "label": ("1", "1.0")[i % 2]} for i, row in enumerate(make_rows(6))])
+    assert domain_names(tmp_path / "t.tsv", "books") == ["books", "films", "phones"]
+    with pytest.raises(InputError, match=r"--domain flims: .*t\.tsv has .*did you mean 'films'"):
+        domain_names(tmp_path / "t.tsv", "flims")
