@@ -58,13 +58,10 @@ def read_rows(
     domain_names = frozenset(domains) if domains is not None else None
     for number, raw in enumerate(formats.read(path, {*COLUMNS, "weight"}.__contains__), 1):
         if (columns := list(raw)) != checked_columns:
-            _check_columns(path, number, columns, required)
+            check_columns(path, number, columns, required)
             checked_columns = columns
-        row: Row = {name: _text(path, number, name, raw.get(name)) for name in COLUMNS}
+        row = checked_texts(path, number, raw, required)
         row["label"], row["domain"] = row["label"].strip(), row["domain"].strip()
-        for name in required:
-            if not row[name].strip():
-                raise TableError(path, "is empty; fill it or remove the row", number, name)
         unknown = labels.first_unknown(row["label"], label_names) if labels is not None and row["label"] else None
         if labels is not None and unknown is not None:
             allowed = (
@@ -192,7 +189,8 @@ def _rows_of_content(
     yield from read_rows(path, labels, domains, required)
 
 
-def _check_columns(path: Path, row: int, columns: list[str], required: Sequence[str]) -> None:
+def check_columns(path: Path, row: int, columns: list[str], required: Sequence[str]) -> None:
+    """Raise TableError if a required column is missing, or another has a name one letter away from a known one."""
     known = (*COLUMNS, "weight")
     for name in known:
         if name in columns:
@@ -204,6 +202,19 @@ def _check_columns(path: Path, row: int, columns: list[str], required: Sequence[
         for other in columns:
             if other not in known and _one_letter_apart(other.strip().casefold(), name):
                 raise TableError(path, f"did you mean {name!r}? Rename or remove the column", row, other)
+
+
+def checked_texts(path: Path, number: int, raw: Row, required: Sequence[str]) -> Row:
+    """The columns of `COLUMNS` of a row as text, "" where there is none.
+
+    Raises:
+        TableError: a value that is no text, or an empty one that is required.
+    """
+    row: Row = {name: _text(path, number, name, raw.get(name)) for name in COLUMNS}
+    for name in required:
+        if not row[name].strip():
+            raise TableError(path, "is empty; fill it or remove the row", number, name)
+    return row
 
 
 def _one_letter_apart(one: str, other: str) -> bool:

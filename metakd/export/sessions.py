@@ -1,25 +1,47 @@
-"""Run an exported classifier: its folder is loaded with its tokenizer, and rows go through it in batches by length."""
+"""Run an exported classifier with onnxruntime, as a classifier of torch is run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from metakd.data.batches import plan_inference
-from metakd.data.encoding import EncodedRows, encode
+from metakd.data.encoding import Batch, EncodedRows, encode
 from metakd.data.labels import Labels
 from metakd.data.tables import UNLABELLED
 from metakd.errors import InputError
 from metakd.export.onnx_files import LABELS, MAX_LENGTH, PROBLEM, require_export_packages
 from metakd.models.loading import load_tokenizer
 from metakd.models.model_files import reading
+from metakd.training.inference import LoadedClassifier, load_trained_classifier
 
 BATCH_SIZE = 32
+
+
+class OnnxNetwork(nn.Module):
+    """A session of onnxruntime as a function from a batch to logits [B, C].
+
+    Args:
+        session: of onnxruntime.
+        name_or_path: of its file.
+    """
+
+    def __init__(self, session: Any, name_or_path: str) -> None:
+        super().__init__()
+        self.session, self.name_or_path = session, name_or_path
+        self.names = [entry.name for entry in session.get_inputs()]
+
+    def forward(self, batch: Batch) -> Tensor:
+        return torch.from_numpy(self.session.run(None, {name: batch[name].numpy() for name in self.names})[0])
 
 
 @dataclass(frozen=True)
@@ -27,16 +49,25 @@ class OnnxClassifier:
     """An ONNX file, ready to predict.
 
     Args:
-        session: of onnxruntime.
+        model: runs it.
         tokenizer: its own.
         labels: of its logits.
         max_length: tokens that a row is cut to.
     """
 
-    session: Any
+    model: OnnxNetwork
     tokenizer: PreTrainedTokenizerBase
     labels: Labels
     max_length: int
+
+    @property
+    def compute(self) -> Callable[[Batch], Tensor]:
+        """A function from a batch to the logits [B, C]."""
+        return self.model
+
+    def encode(self, table: str | Path, domains: list[str]) -> EncodedRows:
+        """The rows of a labelled table, tokenised for this model."""
+        return encode(table, self.tokenizer, self.max_length, self.labels, domains)
 
     def encode_texts(self, table: str | Path) -> EncodedRows:
         """The texts of a table, tokenised for this model; labels are not read."""
@@ -46,13 +77,8 @@ class OnnxClassifier:
         """Logits of every row [n, C]."""
         values = np.zeros((len(rows), len(self.labels.names)), dtype=np.float32)
         for chosen in plan_inference(rows.lengths, batch_size, 0, 1):
-            values[chosen] = self.run({name: tensor.numpy() for name, tensor in rows.batch(chosen).items()})
+            values[chosen] = self.model(rows.batch(chosen))
         return values
-
-    def run(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Logits of a padded batch [B, C]."""
-        names = [entry.name for entry in self.session.get_inputs()]
-        return self.session.run(None, {name: batch[name] for name in names})[0]
 
 
 def load_onnx(file: Path, threads: int = 1) -> OnnxClassifier:
@@ -78,4 +104,36 @@ def load_onnx(file: Path, threads: int = 1) -> OnnxClassifier:
         labels, max_length = Labels(tuple(json.loads(facts[LABELS])), facts[PROBLEM]), int(facts[MAX_LENGTH])
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{file} does not say its labels and length; write it with export.py") from None
-    return OnnxClassifier(session, load_tokenizer(str(file.parent)), labels, max_length)
+    network = OnnxNetwork(session, str(file))
+    return OnnxClassifier(network, load_tokenizer(str(file.parent)), labels, max_length)
+
+
+def onnx_file(model: Path) -> Path | None:
+    """The ONNX file that a path names: itself, or the smallest one of a folder without weights of torch."""
+    if model.suffix == ".onnx":
+        return model
+    files = sorted(model.glob("*.onnx"), key=lambda file: file.stat().st_size)
+    return files[0] if files and not any(model.glob("*.safetensors")) else None
+
+
+def load_predictor(
+    model: Path, max_length: int | None, accelerator: Accelerator, cpu_tuning: str = "auto"
+) -> LoadedClassifier | OnnxClassifier:
+    """The classifier in a folder, whether of torch or exported, or in an ONNX file.
+
+    Args:
+        max_length: by default that of its training.
+        cpu_tuning: see `load_trained_classifier`.
+
+    Raises:
+        InputError: there is none, or an exported one takes shorter rows.
+    """
+    file = onnx_file(model)
+    if file is None:
+        return load_trained_classifier(model, max_length, accelerator, cpu_tuning)
+    classifier = load_onnx(file, torch.get_num_threads())
+    if max_length is not None and max_length > classifier.max_length:
+        raise InputError(f"max_length is {max_length}, but {file} takes up to {classifier.max_length} tokens")
+    return OnnxClassifier(
+        classifier.model, classifier.tokenizer, classifier.labels, max_length or classifier.max_length
+    )

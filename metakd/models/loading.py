@@ -24,8 +24,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 import metakd.models.static_words  # noqa: F401  registers the architectures that transformers lacks, as cnn_lstm does
-from metakd.data.encoding import PROBE
 from metakd.data.labels import PROBLEM_TYPES, Labels
+from metakd.data.tokenizers import PROBE
 from metakd.errors import InputError, name_list
 from metakd.models.classifier import is_classifier, labels_of, set_labels
 from metakd.models.model_files import reading, refuse_pointers, some

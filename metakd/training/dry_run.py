@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from metakd.data.encoding import Batch, EncodedRows, model_inputs, tokenise
+from metakd.data.encoding import Batch, EncodedRows, encode_few, model_inputs
 from metakd.data.labels import Labels
 from metakd.errors import InputError
 from metakd.models.domain_head import DomainHead
@@ -155,14 +154,7 @@ def try_features(
 
 def example_rows(tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
     """The rows of the dry run, as a table's rows are tokenised."""
-    columns = tokenise(TEXTS, tokenizer, max_length)
-    lengths = np.array(columns.pop("length"))
-    zeros = np.zeros(len(lengths), dtype=np.int64)
-    tokens = datasets.Dataset.from_dict({"guid": ["short", "long"], **columns})
-    return EncodedRows(
-        tokens, lengths, zeros, zeros > 0, zeros, np.ones(len(zeros)), False, tokenizer.pad_token_id,
-        tokenizer.cls_token_id,
-    )  # fmt: skip
+    return encode_few(["short", "long"], TEXTS, tokenizer, max_length)
 
 
 def outputs(model: PreTrainedModel, batch: Batch) -> Tensor:

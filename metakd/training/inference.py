@@ -50,6 +50,11 @@ class LoadedClassifier:
     labels: Labels
     max_length: int
 
+    @property
+    def compute(self) -> Callable[[Batch], Tensor]:
+        """A function from a batch to the logits [B, C]."""
+        return logits_fn(self.model)
+
     def encode(self, table: str | Path, domains: list[str], domain: str = "") -> EncodedRows:
         """The rows of a labelled table that belong to a domain, or all of them, tokenised for this model."""
         rows = encode(table, self.tokenizer, self.max_length, self.labels, domains)

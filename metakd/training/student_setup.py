@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from metakd.config import StudentFromTeacher
-from metakd.data.encoding import same_tokens, tokens_around
 from metakd.data.labels import Labels
+from metakd.data.tokenizers import same_tokens, tokens_around
 from metakd.errors import InputError
 from metakd.methods.stage import OUTPUTS, Stage, Term
 from metakd.models.domain_head import DomainHead

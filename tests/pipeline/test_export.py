@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,12 +46,27 @@ def test_an_exported_student(name: str, tmp_path: Path, tables: Tables, pretrain
     rows = exported.encode_texts(tables["test"])
     for batch_size in (1, 5, 64):
         np.testing.assert_allclose(exported.logits(rows, batch_size), expected, atol=1e-4)
+    predict = script("experiments/predict.py").main
+    for model in (student, out / "model.onnx", out):  # of a folder the smallest file
+        predict(model=model, table=tables["test"], out=tmp_path / "p" / f"{model.name}.jsonl", cpu_tuning="off")
+    whole, small = (read_jsonl(tmp_path / "p" / f"{name}.jsonl") for name in ("model.onnx", "exported"))
+    for row, other in zip(read_jsonl(tmp_path / "p/s.jsonl"), whole, strict=True):
+        assert row["guid"] == other["guid"] and row["logit.positive"] == pytest.approx(
+            other["logit.positive"], abs=1e-4
+        )
+    assert whole != small
+    with pytest.raises(InputError, match=r"max_length is 999, but .*model-int8\.onnx takes up to"):
+        predict(model=out, table=tables["test"], out=tmp_path / "long.tsv", max_length=999)
     # Without anything of ours: a tokenizer and onnxruntime.
     session = onnxruntime.InferenceSession(str(out / "model-int8.onnx"), providers=["CPUExecutionProvider"])
     text = next(iter(read_rows(tables["test"])))["text_a"]
     inputs = AutoTokenizer.from_pretrained(out)([text], return_tensors="np")
     logits = session.run(None, {entry.name: inputs[entry.name] for entry in session.get_inputs()})[0]
     assert logits.shape == (1, 2) and np.abs(logits - expected[0]).max() < 0.5
+
+
+def read_jsonl(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def test_a_file_that_loses_too_much_is_not_handed_on(

@@ -7,8 +7,9 @@ import pytest
 from tokenizers import normalizers
 from transformers.models.bert_japanese import BertJapaneseTokenizer  # written in Python
 
-from metakd.data.encoding import EncodedRows, encode, same_tokens, tokenizer_hash
+from metakd.data.encoding import EncodedRows, encode
 from metakd.data.tables import write_rows
+from metakd.data.tokenizers import same_tokens, tokenizer_hash
 from tests.conftest import make_rows, make_tokenizer
 
 PAIRS = [{**row, "text_b": "very good"} if i == 1 else row for i, row in enumerate(make_rows(6))]

@@ -6,7 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from transformers import AutoModel
 
-from metakd.data.encoding import tokens_around
+from metakd.data.tokenizers import tokens_around
 from metakd.models.static_words import SMOOTHING, StaticConfig, StaticForSequenceClassification, static_vectors
 from tests.conftest import make_tokenizer, tiny_config
 
