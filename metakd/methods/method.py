@@ -7,7 +7,7 @@ from typing import Literal
 
 from metakd.config import StudentFromTeacher, Task
 from metakd.errors import InputError
-from metakd.methods.stage import Denominator, Stage
+from metakd.methods.stage import FROM_CLASSES, Denominator, Stage
 from metakd.ranges import Fraction, NotNegative, NotNegativeCount, check_fields
 
 TeacherKind = Literal["meta", "mix", "single", "mtl", "multi", "none"]
@@ -44,7 +44,8 @@ class TeacherRecipe:
             "mtl": the domains share an encoder, each has a classification head. "multi": the "single" teachers of all
             domains, averaged. "none": the method has no teacher.
         row_weight: of each row's cross-entropy: "prototype" (t), "uniform", or "shuffled_prototype", a placebo that
-            deals the same weights out at random among the rows of a domain.
+            deals the same weights out at random among the rows of a domain. "balanced": all classes count alike, for
+            every kind but "mtl".
         domain_loss_weight: scale g1 of the domain loss; 0 trains without domain head.
         domain_row_weight: of each row's domain loss: "uniform" (the paper), or "prototype" (EasyNLP).
         false_labels: the domain labels z of the domain loss: "other_domains" draws each z from the other domains
@@ -58,7 +59,7 @@ class TeacherRecipe:
     """
 
     kind: TeacherKind
-    row_weight: Literal["uniform", "prototype", "shuffled_prototype"] = "uniform"
+    row_weight: Literal["uniform", "balanced", "prototype", "shuffled_prototype"] = "uniform"
     domain_loss_weight: NotNegative = 0.0
     domain_row_weight: Literal["uniform", "prototype"] = "uniform"
     false_labels: Literal["other_domains", "permuted"] = "other_domains"
@@ -71,7 +72,9 @@ class TeacherRecipe:
 
     def __post_init__(self) -> None:
         check_fields(self, "teacher.")
-        weighted = self.row_weight != "uniform" or self.domain_row_weight != "uniform"
+        weighted = self.needs_prototypes
+        if self.kind == "mtl" and self.row_weight == "balanced":
+            raise InputError("teacher.kind: mtl has no row weights; leave row_weight out, or say kind: mix")
         if self.kind == "meta" and not (weighted or self.domain_loss_weight):
             raise InputError("teacher.kind: meta needs row_weight: prototype or a domain_loss_weight; or say kind: mix")
         if self.kind != "meta" and (weighted or self.domain_loss_weight):
@@ -84,7 +87,15 @@ class TeacherRecipe:
 
     @property
     def needs_prototypes(self) -> bool:
-        return self.row_weight != "uniform" or self.domain_row_weight != "uniform"
+        return self.row_weight not in FROM_CLASSES or self.domain_row_weight != "uniform"
+
+    def check_task(self, task: Task) -> None:
+        """Refuse a task that the row weights do not fit."""
+        if self.row_weight == "balanced" and task.problem != "single_label":
+            raise InputError(
+                f"teacher.row_weight: balanced needs one true class per row, which a {task.problem} task does not "
+                "have; use uniform or prototype"
+            )
 
 
 @dataclass
@@ -132,7 +143,8 @@ class Method:
     def check_task(self, task: Task) -> None:
         """Refuse a task that the stages do not fit."""
         for stage in self.stages:
-            if stage.weights_before_shuffling.startswith("expertise") and task.problem != "single_label":
+            one_class = stage.row_weight == "balanced" or stage.weights_before_shuffling.startswith("expertise")
+            if one_class and task.problem != "single_label":
                 raise InputError(
                     f"stage {stage.name}: row_weight {stage.row_weight} needs one true class per row, which a "
                     f"{task.problem} task does not have; use uniform or prototype"

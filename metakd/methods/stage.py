@@ -10,9 +10,10 @@ from metakd.methods.layer_maps import LayerMap
 from metakd.ranges import Count, NotNegativeCount, Positive, Range, check_fields
 
 RowWeight = Literal[
-    "uniform", "prototype", "expertise", "expertise_easynlp", "shuffled_prototype", "shuffled_expertise"
+    "uniform", "balanced", "prototype", "expertise", "expertise_easynlp", "shuffled_prototype", "shuffled_expertise"
 ]
 SHUFFLED = "shuffled_"
+FROM_CLASSES = ("uniform", "balanced")  # row weights that need no prototype scores
 Denominator = Literal["weights", "rows"]
 Rows = Literal["labelled", "unlabelled", "other_domains", "extra"]
 PRETRAINED = "pretrained"
@@ -81,9 +82,10 @@ class Stage:
         learning_rate: peak learning rate.
         rows: what the student is shown: the domain's "labelled" rows, its "unlabelled" rows (also those of
             task.unlabelled), the rows of "other_domains", and "extra": all other rows of task.unlabelled.
-        row_weight: weight of each row in every term: "uniform" (1), "prototype" (t), "expertise" (lambda), or
-            "expertise_easynlp": the mean lambda of the batch, as in EasyNLP. Two placebos,
-            "shuffled_prototype" and "shuffled_expertise", deal these weights out at random among the rows of a domain.
+        row_weight: weight of each row in every term: "uniform" (1), "balanced" (all classes count alike), "prototype"
+            (t), "expertise" (lambda), or "expertise_easynlp": the mean lambda of the batch, as in EasyNLP. Two
+            placebos, "shuffled_prototype" and "shuffled_expertise", deal these weights out at random among the rows of
+            a domain.
         divide_by: each term is divided by the sum of its "weights", or by the number of its "rows".
         teacher: whom the stage learns from, if not the method's teacher: "pretrained" is task.teacher before
             fine-tuning, anything else a model folder.
@@ -125,7 +127,7 @@ class Stage:
     @property
     def needs_prototypes(self) -> bool:
         """Whether the table's prototype scores t are used."""
-        return self.row_weight != "uniform"
+        return self.row_weight not in FROM_CLASSES
 
     @property
     def needs_logits(self) -> bool:

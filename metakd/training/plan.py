@@ -104,6 +104,7 @@ def plan_teacher(task: Task, method: Method, selection: DomainSelection) -> Teac
         )
     if selection.domain and selection.domain == selection.exclude_domain:
         raise InputError(f"domain and exclude_domain are both {selection.domain!r}")
+    recipe.check_task(task)
     task.require("train", "dev")
     inputs = {"train": task.train, "dev": task.dev, "pretrained": task.teacher}
     return TeacherPlan(task, recipe, method.prototypes, selection, inputs)

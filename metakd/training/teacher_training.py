@@ -136,7 +136,7 @@ def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTrainin
     if len(inputs.domains) == 1 and recipe.kind == "meta":
         log.info("one domain: all prototype weights are 1, and there is no domain loss")
         rows = replace(rows, weights=np.ones(len(rows)))
-    elif recipe.row_weight != "uniform" and not rows.weights.any():
+    elif recipe.needs_prototypes and not rows.weights.any():
         raise InputError("every row has prototype weight 0; make the weights again, or set teacher.row_weight: uniform")
     with_domain_loss = len(inputs.domains) > 1 and recipe.domain_loss_weight > 0
     head = DomainHead(inputs.model.config.hidden_size, len(inputs.domains)) if with_domain_loss else None

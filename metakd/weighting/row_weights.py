@@ -16,9 +16,11 @@ log = logging.getLogger(__name__)
 
 
 def teacher_weights(row_weight: str, rows: EncodedRows, seed: int) -> np.ndarray:
-    """Weight of each row [n] in a loss of the teacher: "uniform", "prototype" or "shuffled_prototype"."""
+    """Weight of each row [n] in a loss of the teacher: "uniform", "balanced", "prototype" or "shuffled_prototype"."""
     if row_weight == "uniform":
         return np.ones(len(rows))
+    if row_weight == "balanced":
+        return balanced_weights(rows.labels)
     return shuffle_within_domains(rows.weights, rows.domains, seed) if row_weight.startswith(SHUFFLED) else rows.weights
 
 
@@ -28,7 +30,8 @@ def row_weights(
     """Weight of each row [n] in every term of the stage.
 
     Args:
-        logits: the teacher's [n, C]; needed for expertise, and for rows without label.
+        logits: the teacher's [n, C]; needed for expertise, and for rows without label. Without them such rows, which
+            then learn nothing, have balanced weight 1.
         seed: of a placebo's shuffling.
 
     Raises:
@@ -43,6 +46,12 @@ def row_weights(
             f"stage {stage.name} weights rows without label by the teacher's confidence in one class, which a "
             f"{problem} task does not have; use row_weight: uniform"
         )
+    if stage.row_weight == "balanced":
+        classes = rows.labels if logits is None else np.where(rows.labelled, rows.labels, logits.argmax(1))
+        weights = np.ones(len(rows))
+        counted = rows.labelled | (logits is not None)
+        weights[counted] = balanced_weights(classes[counted])
+        return weights
     if unlabelled:
         log.info(
             "stage %s: for %d rows without label, the teacher's confidence replaces prototype score and p(y)",
@@ -54,6 +63,12 @@ def row_weights(
         assert logits is not None
         weights = expertise_weights(rows.weights, logits, rows.labels, rows.labelled)
     return shuffle_within_domains(weights, rows.domains, seed) if stage.row_weight.startswith(SHUFFLED) else weights
+
+
+def balanced_weights(classes: np.ndarray) -> np.ndarray:
+    """Weight of each row [n] so that all classes count alike and the mean weight is 1, from class numbers [n]."""
+    _, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    return len(classes) / (len(counts) * counts[numbers])
 
 
 def shuffle_within_domains(weights: np.ndarray, domains: np.ndarray, seed: int) -> np.ndarray:

@@ -113,6 +113,7 @@ def test_prototypes_that_do_not_fit_are_refused(options: dict[str, Any], message
         ({"kind": "mix", "row_weight": "prototype"}, r"teacher\.kind: mix has neither row weights nor a domain loss"),
         ({"kind": "mtl", "domain_row_weight": "prototype"}, r"teacher\.kind: mtl has neither .*; say kind: meta"),
         ({"kind": "single", "domain_loss_weight": 0.5}, r"teacher\.kind: single has neither"),
+        ({"kind": "mtl", "row_weight": "balanced"}, r"teacher\.kind: mtl has no row weights"),
         ({"kind": "mix", "epochs": 0}, r"teacher: needs epochs of at least 1"),
         ({"kind": "mix", "learning_rate": 0.0}, r"teacher: needs .* a learning_rate above 0"),
         (
@@ -165,16 +166,21 @@ def test_a_stage_may_have_a_teacher_where_the_method_has_none() -> None:
     ("problem", "row_weight", "fits"),
     [("single_label", "expertise", True), ("multi_label", "prototype", True), ("multi_label", "expertise", False),
      ("multi_label", "shuffled_expertise", False),
+     ("single_label", "balanced", True), ("multi_label", "balanced", False),
      ("regression", "expertise_easynlp", False)],
 )  # fmt: skip
 def test_expertise_needs_one_true_class_per_row(problem: Any, row_weight: Any, fits: bool) -> None:
-    method = Method(MIX, [stage(LOGITS, row_weight=row_weight, divide_by="rows")], Prototypes())
+    prototypes = None if row_weight == "balanced" else Prototypes()
+    method = Method(MIX, [stage(LOGITS, row_weight=row_weight, divide_by="rows")], prototypes)
     task = replace(TASK, problem=problem)
     if fits:
         method.check_task(task)
     else:
         with pytest.raises(InputError, match=rf"stage stage: row_weight {row_weight} .* {problem} task"):
             method.check_task(task)
+        recipe = replace(MIX, row_weight="balanced")
+        with pytest.raises(InputError, match=rf"teacher\.row_weight: balanced .* {problem} task"):
+            recipe.check_task(task)
 
 
 def test_extra_rows_need_an_unlabelled_table() -> None:
@@ -203,6 +209,7 @@ def test_a_student_is_not_cut_from_a_teacher_that_is_not_there(teacher: TeacherR
         (stage(LABEL, row_weight="prototype"), True, False, False, False, True),
         (stage(LABEL, row_weight="shuffled_prototype"), True, False, False, False, True),
         (stage(LABEL, row_weight="shuffled_expertise"), True, True, False, True, True),
+        (stage(LABEL, row_weight="balanced"), False, False, False, False, True),
         # The teacher's confidence weighs rows without label.
         (stage(LABEL, row_weight="prototype", rows=["labelled", "unlabelled"]), True, True, False, True, True),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.utils.class_weight import compute_sample_weight
 
 from metakd.data.encoding import EncodedRows, encode
 from metakd.data.labels import Labels, ProblemType
@@ -14,6 +15,7 @@ from metakd.errors import InputError
 from metakd.methods.stage import Stage, Term
 from metakd.weighting.expertise import expertise_weights, prototype_weights
 from metakd.weighting.row_weights import (
+    balanced_weights,
     batch_means,
     check_prototype_weights,
     row_weights,
@@ -27,6 +29,12 @@ LOGITS = np.array([[0.0, 0.0], [0.0, 1000.0], [0.0, np.log(3.0)]])
 SCORES, LABELLED = np.array([0.2, 1.0, np.nan]), np.array([True, True, False])
 # p(y) = 1/2: (1 + 0.2) / (1 + exp(0.25)). p(y) = 1: (1 + 1) / 2. The confidence 3/4 replaces p(y) and t.
 EXPERTISE = [1.2 / (1 + np.exp(0.25)), 1.0, 1.75 / (1 + np.exp(0.0625))]
+
+
+def test_balanced_weights_are_those_of_scikit_learn() -> None:
+    classes = np.array([2, 0, 0, 2, 2, 2, 5])
+    assert balanced_weights(classes) == pytest.approx(compute_sample_weight("balanced", classes))
+    assert [balanced_weights(classes)[classes == c].sum() for c in (0, 2, 5)] == pytest.approx([7 / 3] * 3)
 
 
 def test_expertise_by_hand() -> None:
@@ -57,6 +65,7 @@ def stage(row_weight: Any) -> Stage:
     [
         ("uniform", [1, 1, 1]),
         ("prototype", [0.2, 1.0, 0.75]),
+        ("balanced", [1.5, 0.75, 0.75]),  # the teacher gives the third row class 1
         ("expertise", EXPERTISE),
         ("expertise_easynlp", EXPERTISE),
     ],
@@ -66,6 +75,7 @@ def test_the_stage_says_how_rows_are_weighted(row_weight: str, weights: list[flo
 
 
 def test_prototype_weights_of_labelled_rows_need_no_teacher(rows: EncodedRows) -> None:
+    assert row_weights(stage("balanced"), rows, None, "single_label", 1).tolist() == [1.0, 1.0, 1.0]
     assert row_weights(stage("prototype"), rows.select(np.array([1, 0])), None, "multi_label", 1).tolist() == [1.0, 0.2]
 
 
