@@ -46,13 +46,15 @@ read -ra domains <<<"${DOMAINS:-${GENRES:-}}"
 unset DOMAINS GENRES # the plan of a method sets DOMAINS
 experiments/run_method.sh "${domains[@]}"
 
-students=("$METHOD_FOLDER"/students/*/config.json)
+students=("$METHOD_FOLDER"/student{,s/*}/config.json) # of all domains, or of each
+[[ -f ${students[0]} ]] || students=("${students[@]:1}")
+student=$(dirname "${students[0]}")
 cat <<END
 
 Results:  $METHOD_FOLDER/results.json, $METHOD_FOLDER/report.md, $METHOD_FOLDER/report.html
 Teachers: $RUN/teachers
-Students: $METHOD_FOLDER/students/DOMAIN (plain Hugging Face classifiers)
-Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$(dirname "${students[0]}")')('Not bad at all.', truncation=True))"
+Student:  $student (a plain Hugging Face classifier)
+Try next: python -c "from transformers import pipeline; print(pipeline('text-classification', model='$student')('Not bad at all.', truncation=True))"
           another method: METHOD=experiments/methods/tinybert.yaml ./run_all.sh
           another seed:   RUN=$RUN-seed2 OVERRIDES="--task.training.seed 2" ./run_all.sh
           your own tables: data_prep/README.md

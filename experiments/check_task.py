@@ -59,7 +59,8 @@ def main(
         print(f"{name}={shlex.quote(value)}")
     print_array("DOMAINS", chosen)
     if method is not None:
-        print_plan(task, method, RunFolder(run_folder, method_folder or run_folder / "method", hidden), known, chosen)
+        folder = RunFolder(run_folder, method_folder or run_folder / "method", hidden)
+        print_plan(task, method, folder, known, chosen, fraction)
 
 
 def check_tables(task: Task, labels: Labels, known: Sequence[str], chosen: Sequence[str]) -> None:
@@ -112,8 +113,10 @@ def check_models(task: Task, method: Method, labels: Labels, domains: Sequence[s
     try_method(task, method, labels, domains)
 
 
-def print_plan(task: Task, method: Method, folder: RunFolder, domains: Sequence[str], chosen: Sequence[str]) -> None:
-    """Print where each step's output lies: embeddings, weighted table, teachers, students."""
+def print_plan(
+    task: Task, method: Method, folder: RunFolder, domains: Sequence[str], chosen: Sequence[str], fraction: float
+) -> None:
+    """Print where each step's output lies: embeddings, weighted table, teachers, students and their evaluations."""
     weighted = folder.weighted_table(method.prototypes) if method.prototypes else None
     print(f"EMBEDDINGS={shlex.quote(str(folder.embeddings)) if weighted else ''}")
     print(f"TABLE={shlex.quote(str(weighted or task.train))}")
@@ -123,7 +126,10 @@ def print_plan(task: Task, method: Method, folder: RunFolder, domains: Sequence[
         teachers = [(path, selection) for path, selection in teachers if selection.domain in chosen]
     print_array("TEACHERS", (str(path) for path, _ in teachers))
     print_array("TEACHER_OPTIONS", (shlex.join(selection.options()) for _, selection in teachers))
-    print_array("STUDENTS", (str(folder.student(name)) for name in chosen))
+    students = [folder.student(method, name, fraction) for name in chosen]
+    print_array("STUDENTS", (str(path) for path, _ in students))
+    print_array("STUDENT_OPTIONS", (shlex.join(selection.options()) for _, selection in students))
+    print_array("EVALUATIONS", (str(folder.evaluation(name)) for name in chosen))
     lists = [folder.teachers_of(task, method, domains, name) for name in chosen]
     print_array("TEACHERS_OF", (teacher_option(paths) for paths in lists))
 

@@ -26,6 +26,6 @@ for file in "${files[@]}"; do
     [[ $status -eq 0 ]] || exit "$status"
     source experiments/settings.sh # now with this METHOD
     plan --domain="$domain"
-    evaluations+=",${STUDENTS[0]}.json"
+    evaluations+=",${EVALUATIONS[0]}"
 done
 python experiments/methods_report.py --evaluations "${evaluations#,}" --out "$RUN/compare/report.md"

@@ -21,6 +21,6 @@ for name in "${methods[@]}"; do
     experiments/run_method.sh "$1"
     source experiments/settings.sh # now with this METHOD
     plan --domain="$1" --fraction "$FRACTION"
-    evaluations+=",${STUDENTS[0]}.json"
+    evaluations+=",${EVALUATIONS[0]}"
 done
-python experiments/methods_report.py --evaluations "${evaluations#,}" --out "$place/report-$(basename "${STUDENTS[0]}").md"
+python experiments/methods_report.py --evaluations "${evaluations#,}" --out "$place/report-$(basename "${EVALUATIONS[0]}" .json).md"

@@ -12,8 +12,9 @@ options=(--domain="$1" --fraction "${FRACTION:-1}")
 plan "${options[@]}"
 teacher=()
 [[ -n ${TEACHERS_OF[0]} ]] && teacher=(--teacher "${TEACHERS_OF[0]}")
-"${launch[@]}" experiments/distill.py "${settings[@]}" --task.train "$TABLE" --out "${STUDENTS[0]}" --domain="$1" \
-    --fraction "${FRACTION:-1}" --name "$METHOD_NAME" "${teacher[@]}" "${remake[@]}"
+eval "student_options=(${STUDENT_OPTIONS[0]})"
+"${launch[@]}" experiments/distill.py "${settings[@]}" --task.train "$TABLE" --out "${STUDENTS[0]}" \
+    "${student_options[@]}" --name "$METHOD_NAME" "${teacher[@]}" "${remake[@]}"
 [[ ${TEACHERS_OF[0]} == \[* ]] && teacher=() # an average of several teachers is no model to evaluate
-"${launch[@]}" experiments/evaluate.py --model "${STUDENTS[0]}" --table "$TEST" --domain="$1" --out "${STUDENTS[0]}.json" \
+"${launch[@]}" experiments/evaluate.py --model "${STUDENTS[0]}" --table "$TEST" --domain="$1" --out "${EVALUATIONS[0]}" \
     "${teacher[@]}" "${remake[@]}"

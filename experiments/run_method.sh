@@ -32,7 +32,7 @@ evaluations=""
 for i in "${!DOMAINS[@]}"; do
     step "student for ${DOMAINS[i]}"
     experiments/run_genre.sh "${DOMAINS[i]}"
-    evaluations+=",${STUDENTS[i]}.json"
+    evaluations+=",${EVALUATIONS[i]}"
 done
 step "results"
 python experiments/report.py --out "$METHOD_FOLDER" --evaluations "${evaluations#,}"

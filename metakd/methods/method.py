@@ -106,11 +106,14 @@ class Method:
         teacher: how its teacher is trained.
         stages: how the student is trained, one stage after the other.
         prototypes: how prototype scores are computed; left out where nothing is weighted by them.
+        one_student: one student for all domains, instead of one for each. Where a student is shown the rows of all
+            domains, unweighted, those of the single domains would be equal.
     """
 
     teacher: TeacherRecipe
     stages: list[Stage]
     prototypes: Prototypes | None = None
+    one_student: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "method.")
@@ -122,6 +125,8 @@ class Method:
             raise InputError(f"{weighted[0]} is weighted by prototype scores; add prototypes: {{variant: paper}}")
         if self.prototypes is not None and not weighted:
             raise InputError("nothing in this method is weighted by prototype scores; leave prototypes out")
+        if self.one_student and self.teacher.kind in ("single", "mtl"):
+            raise InputError(f"one_student: teacher.kind {self.teacher.kind} trains a teacher for each domain")
         trained = False
         for stage in self.stages:
             trained = trained or stage.trains_classifier

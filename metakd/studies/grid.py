@@ -209,15 +209,16 @@ class MethodPlanner:
             if "teacher" in self.planner.study.controls:
                 self.add_teacher_cell(teacher, trained[0][1], steps)
         table = weighted if any(stage.needs_prototypes for stage in method.stages) else None
-        student = self.add_training(
-            "student", self.folder.student(self.domain), table, [check, *(path for path, _ in trained)], name=self.name,
-            selection=DomainSelection(self.domain, self.fraction), teachers=tuple(teachers),
+        student, selection = self.folder.student(method, self.domain, self.fraction)
+        self.add_training(
+            "student", student, table, [check, *(path for path, _ in trained)], name=self.name, selection=selection,
+            teachers=tuple(teachers),
         )  # fmt: skip
         steps += [student, self.planner.add_evaluation(student, student, self.domain)]
         cell = self.planner.cell("method", self.name, self.domain, self.fraction)
         self.planner.add_cell(PlannedCell(
-            self.student_key(student, teachers), cell, self.settings, tuple(steps), steps[-1], teacher_evaluation,
-            student, teacher,
+            self.student_key(student, selection, teachers), cell, self.settings, tuple(steps), steps[-1],
+            teacher_evaluation, student, teacher,
         ))  # fmt: skip
         if weighted is not None and teacher is not None and teacher == trained[0][0]:  # not one model of several
             self.offer_analysis(weighted, teacher, steps[: steps.index(teacher) + 1])
@@ -268,9 +269,10 @@ class MethodPlanner:
             PlannedCell(key, cell, self.settings, tuple(steps), steps[-1], steps[-1], teacher=teacher)
         )
 
-    def student_key(self, student: Path, teachers: list[Path]) -> str:
-        task, selection = self.planner.task, DomainSelection(self.domain, self.fraction)
+    def student_key(self, student: Path, selection: DomainSelection, teachers: list[Path]) -> str:
+        task = self.planner.task
         plan = plan_distillation(task, self.method, selection, student, [str(path) for path in teachers])
         inputs = {role: path for role, path in plan.inputs.items() if role not in plan.teachers}
         inputs |= {"dev": task.dev, "pretrained": task.teacher}
-        return self.planner.key("method", {"settings": plan.settings, "hidden": asdict(self.hidden)}, inputs)
+        content = {"settings": plan.settings, "hidden": asdict(self.hidden), "evaluated on": self.domain}
+        return self.planner.key("method", content, inputs)

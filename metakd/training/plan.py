@@ -302,5 +302,12 @@ class RunFolder:
             return [folder / folder_name(domain) for folder, _ in teachers]
         return [folder for folder, _ in teachers]
 
-    def student(self, domain: str) -> Path:
-        return self.method_folder / "students" / folder_name(domain)
+    def student(self, method: Method, domain: str, fraction: float = 1.0) -> tuple[Path, DomainSelection]:
+        """The folder of a domain's student, and what the student sees; without hidden labels it may be that of all."""
+        if method.one_student and fraction == 1 and self.hidden == DomainSelection():
+            return self.method_folder / "student", DomainSelection()
+        return self.method_folder / "students" / folder_name(domain), DomainSelection(domain, fraction)
+
+    def evaluation(self, domain: str) -> Path:
+        """The file of the evaluation of a domain's student."""
+        return self.method_folder / "students" / f"{folder_name(domain)}.json"

@@ -118,6 +118,13 @@ def test_methods_share_a_teacher_or_need_none(tmp_path: Path, shell: Shell) -> N
     assert names == ["(the teacher)", "vanilla", "label_only"]
     assert "random weights, the pretrained encoder's word embeddings" in report
 
+    one = write_method(tmp_path, "one", replace(read_method("vanilla", teacher_epochs=25), one_student=True))
+    out = shell("run_all.sh", METHOD=one, DOMAINS="books films")
+    assert out.count("finished before: " + str(run / "one/student")) == 1
+    models = {name: read_json(run / f"one/students/{name}.json")["model"] for name in ("books", "films")}
+    assert [model["path"] for model in models.values()] == [str(run / "one/student")] * 2
+    assert f"Student:  {run}/one/student (" in out
+
 
 @needs_environment
 def test_teachers_of_one_domain_and_of_heads(tmp_path: Path, shell: Shell) -> None:

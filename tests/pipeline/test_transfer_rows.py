@@ -60,6 +60,21 @@ def test_unlabelled_rows_of_the_domain_are_told_from_other_text(
     assert "rows: 55 (labelled, unlabelled), 48 with label" in caplog.text
 
 
+def test_students_that_see_all_rows_are_one(
+    tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path
+) -> None:
+    rows = [{**row, "label": ""} for row in make_rows(9, seed=9, domains=DOMAINS)]
+    write_rows(tmp_path / "more.tsv", rows)
+    task = make_task(tables, pretrained, CUT, unlabelled=str(tmp_path / "more.tsv"))
+    method = logits_on(["labelled", "unlabelled", "other_domains", "extra"])
+    method.stages[0].select = "last"
+    weights = [
+        (distill(tmp_path / f"s{domain}", task, method, teacher=str(meta_teacher), domain=domain) / "model.safetensors")
+        for domain in ("", "books", "films")
+    ]
+    assert len({file.read_bytes() for file in weights}) == 1
+
+
 def test_a_student_far_below_its_teacher_is_a_loud_word(
     tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,

@@ -217,6 +217,22 @@ def test_a_multi_task_teacher_has_a_folder_per_domain(task: Task) -> None:
     assert RUN.teachers_of(task, method, DOMAINS, "../x")[0].parent == folder  # a domain's name is no path
 
 
+def test_the_student_of_a_domain_may_be_that_of_all() -> None:
+    each, one = shipped("vanilla"), replace(shipped("vanilla"), one_student=True)
+    of_books = (Path("run/method/students/books"), DomainSelection("books"))
+    assert RUN.student(each, "books") == of_books
+    assert RUN.student(one, "books") == RUN.student(one, "films") == (Path("run/method/student"), DomainSelection())
+    # Where labels of the domain are hidden from the student or its teacher, the student is its alone.
+    hidden = RunFolder(Path("run"), Path("run/method"), DomainSelection("books", 0.5))
+    assert hidden.student(one, "books", 0.5) == (of_books[0], DomainSelection("books", 0.5))
+    assert (
+        RunFolder(Path("run"), Path("run/method"), DomainSelection(exclude_domain="books")).student(one, "books")
+        == of_books
+    )
+    with pytest.raises(InputError, match=r"one_student: teacher\.kind single trains a teacher for each domain"):
+        replace(one, teacher=replace(one.teacher, kind="single"))
+
+
 def test_a_method_without_teacher_has_no_teacher_folder(task: Task) -> None:
     assert RUN.teachers(task, shipped("label_only"), DOMAINS) == []
     assert RUN.teachers_of(task, shipped("label_only"), DOMAINS, "books") == []
@@ -229,4 +245,5 @@ def test_weighted_tables_differ_by_prototypes_and_hidden_labels() -> None:
     assert RUN.weighted_table(paper) == Path("run/weights/paper-0.3.tsv")
     assert RUN.weighted_table(easynlp) == Path("run/weights/easynlp.tsv")
     assert len({run.weighted_table(p) for run in (RUN, hidden, other) for p in (paper, easynlp)}) == 6
-    assert RUN.student("books") == Path("run/method/students/books") and RUN.embeddings == Path("run/embeddings")
+    assert RUN.evaluation("books") == Path("run/method/students/books.json")
+    assert RUN.embeddings == Path("run/embeddings")
