@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from metakd.cli import run
-from metakd.errors import InputError
 from metakd.manifests import MANIFEST, read_json
 from metakd.steps import Step
 
@@ -28,34 +26,23 @@ def main(model: Path, table: Path, out: Path, remake: bool = False) -> None:
     step = Step(out, {}, {"model": model, "table": table}, training, remake=remake)
     if step.finished():
         return
-    import numpy as np
-
     from metakd.evaluation.model_facts import weight_bytes
+    from metakd.export.trimming import trim
     from metakd.models.model_io import ModelInfo, load_info, save_model
-    from metakd.models.vocabulary import ids_to_keep, trim_model, trim_tokenizer
-    from metakd.training.inference import load_to_rewrite, predict_logits
+    from metakd.training.inference import load_to_rewrite
 
     classifier, accelerator = load_to_rewrite(model)
-    network, tokenizer = classifier.model, classifier.tokenizer
-    rows = classifier.encode_texts(table)
-    ids = ids_to_keep(tokenizer, rows.used_ids())
+    network = classifier.model
     tokens_before, parameters_before = network.config.vocab_size, network.num_parameters()
-    logits_before = predict_logits(network, rows, accelerator)
-    tokenizer = trim_tokenizer(tokenizer, ids)
-    trim_model(network, ids)
-    logits_after = predict_logits(network, replace(classifier, tokenizer=tokenizer).encode_texts(table), accelerator)
-    if not np.allclose(logits_before, logits_after, rtol=1e-4, atol=1e-4):
-        raise InputError(
-            f"{model} cannot be trimmed: without the other tokens, its tokenizer splits {table} into different ones"
-        )
+    trimmed = trim(classifier, table, accelerator)
     info = load_info(model) or ModelInfo([], classifier.max_length)
     with step.workspace() as folder:
         if folder is not None:
-            save_model(folder, network, tokenizer, info, {})
+            save_model(folder, network, trimmed.tokenizer, info, {})
     print(
-        f"{tokens_before} -> {len(ids)} tokens, "
+        f"{tokens_before} -> {network.config.vocab_size} tokens, "
         f"{parameters_before / 1e6:.1f} -> {network.num_parameters() / 1e6:.1f} M parameters, "
-        f"{weight_bytes(model) / 1e6:.0f} -> {weight_bytes(out) / 1e6:.0f} MB; the same logits for {len(rows)} rows"
+        f"{weight_bytes(model) / 1e6:.0f} -> {weight_bytes(out) / 1e6:.0f} MB; the same logits for the rows of {table}"
     )
 
 

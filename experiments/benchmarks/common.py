@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import random
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from metakd import machine
 from metakd.data.tables import Row, write_rows
 
 Kind = Literal["long", "short"]
@@ -63,15 +62,7 @@ def time_in_turns(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[
 
 
 def machine_info() -> dict[str, Any]:
-    """Processor, cores, threads and library versions of this run."""
+    """The machine, torch's threads and library versions of this run."""
     import torch
-    import transformers
 
-    name, cpu_info = platform.machine(), Path("/proc/cpuinfo")
-    if cpu_info.is_file():
-        models = (line.split(":")[1].strip() for line in cpu_info.read_text().splitlines() if "model name" in line)
-        name = next(models, name)
-    return {
-        "processor": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }  # fmt: skip
+    return {**machine.machine_info("torch", "transformers"), "threads": torch.get_num_threads()}

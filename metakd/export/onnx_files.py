@@ -1,4 +1,4 @@
-"""Write a classifier as an ONNX file, and as one with 8-bit weights. Needs requirements-export.txt."""
+"""Write a classifier as an ONNX file. Needs requirements-export.txt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -104,45 +103,9 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-@dataclass(frozen=True)
-class Quantisation:
-    """A way to 8-bit weights, with a scale for each output of a matrix; activations are quantised as they come.
-
-    Args:
-        name: for people.
-        keep: of the matrix products: "" quantises all, "head" keeps what follows the layers in fp32, "words" the
-            embeddings too.
-    """
-
-    name: str
-    keep: str = ""
-
-
-# Tried in this order until one loses little enough. Weights have 7 bits, since processors without VNNI overflow at 8.
-QUANTISATIONS = (
-    Quantisation("all weights in 8 bits"),
-    Quantisation("the layers and embeddings in 8 bits, the classifier in fp32", keep="head"),
-    Quantisation("the layers in 8 bits, classifier and embeddings in fp32", keep="words"),
-)
-
-
-def write_int8(source: Path, file: Path, way: Quantisation) -> None:
-    """Write an ONNX file with 8-bit weights."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    kinds = ["MatMul", "Gemm", "Gather"] if way.keep != "words" else ["MatMul", "Gemm"]
-    with quiet():
-        quantize_dynamic(
-            source, file, weight_type=QuantType.QInt8, per_channel=True, reduce_range=True,
-            op_types_to_quantize=kinds, nodes_to_exclude=head_nodes(source) if way.keep else [],
-            extra_options={"MatMulConstBOnly": True},
-        )  # fmt: skip
-
-
-def head_nodes(source: Path) -> list[str]:
-    """The matrix products after the last layer: those whose result no attention reads."""
+def input_names(file: Path) -> list[str]:
+    """The inputs of an ONNX file."""
     import onnx
 
-    graph: Any = onnx.load(source, load_external_data=False).graph
-    products = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm")]
-    return products[-2:]  # BERT's pooler and classifier; of other families the last two products
+    graph: Any = onnx.load(file, load_external_data=False).graph
+    return [entry.name for entry in graph.input]

@@ -12,13 +12,14 @@ from accelerate import Accelerator
 from transformers import AutoTokenizer
 
 from metakd.config import FreshStudent, Student, StudentFromTeacher, TextCNNStudent
+from metakd.data.encoding import EncodedRows
 from metakd.data.labels import Labels
-from metakd.data.tables import read_rows
+from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError
-from metakd.export import onnx_files
+from metakd.export.quantisation import WAYS, Way
 from metakd.export.sessions import load_onnx
 from metakd.training.inference import load_trained_classifier, predict_logits
-from tests.conftest import Tables, distill, make_task, read_method, script
+from tests.conftest import Tables, distill, make_rows, make_task, read_method, script
 
 STUDENTS: dict[str, Student] = {
     "cut": StudentFromTeacher(2),
@@ -74,15 +75,17 @@ def test_a_file_that_loses_too_much_is_not_handed_on(
 ) -> None:
     export = script("experiments/export.py").main
 
-    def broken(source: Path, file: Path, way: onnx_files.Quantisation) -> None:
-        """A matrix of the last layer is rounded away, as an outlier makes of a scale per tensor."""
+    def broken(source: Path, file: Path, rows: EncodedRows) -> None:
+        """A matrix of the last layer is turned over, worse than what an outlier makes of a scale per tensor."""
         model = onnx.load(source)
         head = next(tensor for tensor in reversed(model.graph.initializer) if list(tensor.dims) == [2, 16])
         head.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(head), head.name))
         onnx.save(model, file)
 
-    monkeypatch.setattr(onnx_files, "write_int8", broken)
-    with pytest.raises(InputError, match=r"(?s)no 8-bit file is known to lose at most 0\.5 points.*on 48 rows"):
+    monkeypatch.setitem(WAYS, "onnx-int8", (Way("one that is broken", broken),))
+    with pytest.raises(
+        InputError, match=r"(?s)no onnx-int8 file is known to lose at most 0\.5 .*on 48 rows:\n  one that is broken"
+    ):
         export(model=meta_teacher, table=tables["train"], out=tmp_path / "e")
     assert not (tmp_path / "e").exists()
     with pytest.raises(InputError, match="'onnx-int4' is not among"):
@@ -92,3 +95,32 @@ def test_a_file_that_loses_too_much_is_not_handed_on(
     (tmp_path / "e/model.onnx").write_bytes(b"no model")
     with pytest.raises(InputError, match=r"no ONNX model could be loaded from '.*model\.onnx'"):
         load_onnx(tmp_path / "e/model.onnx")
+
+
+def test_a_trimmed_export_is_verified_elsewhere(
+    tmp_path: Path, tables: Tables, meta_teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export, verify = script("experiments/export.py").main, script("experiments/verify_export.py").main
+    out = tmp_path / "e"
+    formats = "onnx,onnx-int8,onnx-int8-static"
+    write_rows(tmp_path / "few.tsv", make_rows(2))
+    with pytest.raises(InputError, match=r"with the tokens of this table alone: agreement .* trim with a table"):
+        export(model=meta_teacher, table=tables["dev"], out=out, trim=tmp_path / "few.tsv")
+    export(model=meta_teacher, table=tables["dev"], out=out, formats=formats, trim=tmp_path / "few.tsv", max_loss=99.0)
+    facts = json.loads((out / "export.json").read_text())
+    assert facts["tokens"] < facts["tokens_of_model"] and list(facts["files"]) == [
+        "model.onnx", "model-int8.onnx", "model-int8-static.onnx",
+    ]  # fmt: skip
+    assert "calibrated" in facts["files"]["model-int8-static.onnx"]["way"]
+    capsys.readouterr()
+    verify(model=out, table=tables["dev"], threads=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("exported: processor ") and lines[1].startswith("here: processor ") and len(lines) == 5
+    for name, line in zip(facts["files"], lines[2:], strict=True):
+        assert line.startswith(f"{out / name}: agreement {100 * facts['files'][name]['agreement']:.2f} %")
+    with pytest.raises(InputError, match="rows are not in the tables"):
+        verify(model=out, table=tables["test"])
+    with pytest.raises(InputError, match=r"^model\.onnx and .* may lose more than 1 points on this machine"):
+        verify(model=out, table=tables["dev"], max_loss=1.0)
+    with pytest.raises(InputError, match=r"holds no export\.json"):
+        verify(model=meta_teacher, table=tables["dev"])

@@ -1,0 +1,61 @@
+"""Compare exported files again with the model that they came from, on this machine and without that model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from metakd.cli import run
+from metakd.errors import InputError
+from metakd.export.layout import EXPECTED, EXPORT
+from metakd.machine import machine_info
+from metakd.manifests import read_json
+from metakd.ranges import Count, Range
+
+
+def main(
+    model: Path,
+    table: Path,
+    max_loss: Annotated[float, Range(0)] | None = None,
+    threads: Count = 1,
+) -> None:
+    """Print what each file of export.py loses here; the exit code is 2 if one loses too much.
+
+    Processors multiply 8-bit numbers in different ways, so a file may lose more on another one. The logits of the model
+    lie beside the files, so the model itself is not needed.
+
+    Args:
+        model: folder of the files.
+        table: the labelled rows that they were exported with.
+        max_loss: points of accuracy that a file may lose with 95 % confidence; by default as it was exported.
+        threads: that it computes with.
+    """
+    facts = read_json(model / EXPORT)
+    if not facts:
+        raise InputError(f"{model} holds no {EXPORT}; name a folder that export.py wrote")
+    import numpy as np
+
+    from metakd.data.logits_files import read_logits
+    from metakd.data.tables import domain_names
+    from metakd.export.exporting import Reference, in_words
+    from metakd.export.sessions import load_onnx
+
+    files, domains = [model / name for name in facts["files"]], domain_names(table)
+    exported = load_onnx(files[0])
+    guids = exported.encode(table, domains).guids
+    logits = read_logits(model / EXPECTED, exported.labels, guids[:], np.ones(len(guids), dtype=bool))
+    reference = Reference(table, domains, logits, facts["max_loss"] if max_loss is None else max_loss)
+    for place, machine in (("exported", facts["machine"]), ("here", machine_info("torch", "onnx", "onnxruntime"))):
+        print(f"{place}: {', '.join(f'{name} {value}' for name, value in machine.items())}")
+    lost = []
+    for file in files:
+        loss = reference.loss(file, threads)
+        print(f"{file}: {in_words(loss)}")
+        if loss.agreement < 1 and loss.highest > reference.max_loss:
+            lost.append(file.name)
+    if lost:
+        raise InputError(f"{' and '.join(lost)} may lose more than {reference.max_loss:g} points on this machine")
+
+
+if __name__ == "__main__":
+    run(main)
