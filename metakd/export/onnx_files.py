@@ -60,19 +60,23 @@ def write_onnx(classifier: LoadedClassifier, file: Path) -> None:
     """
     batch = model_inputs(example_rows(classifier.tokenizer, classifier.max_length).batch(np.arange(2)))
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=classifier.max_length)}
-    undo = shorten_last_layer(classifier.model)
+    model = classifier.model
+    attention, undo = model.config._attn_implementation, shorten_last_layer(model)
     try:
+        if attention == "sdpa":  # whose graph looks for rows without any token, which there are none of, in every layer
+            model.set_attn_implementation("eager")
         with quiet():
             program = torch.onnx.export(
-                Logits(classifier.model, list(batch)).eval(), tuple(batch.values()), dynamo=True, verbose=False,
+                Logits(model, list(batch)).eval(), tuple(batch.values()), dynamo=True, verbose=False,
                 input_names=list(batch), output_names=["logits"], dynamic_shapes=(tuple(axes for _ in batch),),
             )  # fmt: skip
     except Exception as error:  # of many kinds, with many pages of text
-        kind, lines = classifier.model.config.model_type, str(error).strip().splitlines()
+        kind, lines = model.config.model_type, str(error).strip().splitlines()
         raise InputError(
             f"a {kind} cannot be written as ONNX: {lines[0] if lines else type(error).__name__}"
         ) from error
     finally:
+        model.set_attn_implementation(attention)
         undo()
     assert program is not None
     proto = program.model_proto

@@ -15,6 +15,7 @@ from metakd.data.encoding import EncodedRows
 from metakd.export.onnx_files import input_names, quiet
 
 # "nothing": all matrices have 8 bits. "head": what follows the layers stays in fp32. "words": the embeddings too.
+# Embeddings have a scale for each token: with one for all, a few large values would cost the others their bits.
 Keep = Literal["nothing", "head", "words"]
 CALIBRATION_ROWS, CALIBRATION_BATCH = 512, 32
 
@@ -36,8 +37,9 @@ def write_dynamic(source: Path, file: Path, rows: EncodedRows, keep: Keep) -> No
     """Write a file whose activations are quantised as they come; the rows are not used."""
     from onnxruntime.quantization import quantize_dynamic
 
+    small = with_small_words(source, file, keep)
     with quiet():
-        quantize_dynamic(source, file, **options(source, keep))
+        quantize_dynamic(small, file, **options(source, keep))
 
 
 def write_static(source: Path, file: Path, rows: EncodedRows, keep: Keep) -> None:
@@ -53,8 +55,9 @@ def write_static(source: Path, file: Path, rows: EncodedRows, keep: Keep) -> Non
             return next(self.batches, None)
 
     with quiet():
+        small = with_small_words(source, file, keep)
         quantize_static(
-            source, file, Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
+            small, file, Reader(), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
             calibrate_method=CalibrationMethod.MinMax, **options(source, keep),
         )  # fmt: skip
 
@@ -66,10 +69,47 @@ def options(source: Path, keep: Keep) -> dict[str, Any]:
     return {
         "weight_type": QuantType.QInt8, "per_channel": True,
         "reduce_range": True,  # 7 bits: processors without VNNI overflow at 8
-        "op_types_to_quantize": ["MatMul", "Gemm"] + ["Gather"] * (keep != "words"),
+        "op_types_to_quantize": ["MatMul", "Gemm"],
         "nodes_to_exclude": [] if keep == "nothing" else head_nodes(source),
         "extra_options": {"MatMulConstBOnly": True},
     }  # fmt: skip
+
+
+def with_small_words(source: Path, file: Path, keep: Keep) -> Path:
+    """The source, or a file in the place of the new one whose embeddings have 8 bits."""
+    import onnx
+
+    if keep == "words":
+        return source
+    model: Any = onnx.load(source)
+    tables = {tensor.name: tensor for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    for number, node in enumerate(list(model.graph.node)):
+        if node.op_type == "Gather" and node.input[0] in tables:
+            replace_gather(model.graph, node, tables[node.input[0]], f"words{number}")
+    used = {name for node in model.graph.node for name in node.input}
+    for name in tables.keys() - used:
+        model.graph.initializer.remove(tables[name])
+    onnx.save(model, file)
+    return file
+
+
+def replace_gather(graph: Any, node: Any, table: Any, name: str) -> None:
+    """Let a node gather rows of 8-bit numbers, and their scales, instead of rows of a table in fp32."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    values = numpy_helper.to_array(table)
+    scales = np.maximum(np.abs(values).max(1, keepdims=True), 1e-12) / 127
+    small = np.round(values / scales).astype(np.int8)
+    graph.initializer.extend([numpy_helper.from_array(small, name), numpy_helper.from_array(scales, f"{name}.scales")])
+    place, ids, output = list(graph.node).index(node), node.input[1], node.output[0]
+    graph.node.remove(node)
+    for offset, new in enumerate([
+        helper.make_node("Gather", [name, ids], [f"{name}.rows"]),
+        helper.make_node("Cast", [f"{name}.rows"], [f"{name}.floats"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", [f"{name}.scales", ids], [f"{name}.scale"]),
+        helper.make_node("Mul", [f"{name}.floats", f"{name}.scale"], [output]),
+    ]):  # fmt: skip
+        graph.node.insert(place + offset, new)
 
 
 def head_nodes(source: Path) -> list[str]:
