@@ -27,6 +27,8 @@ def main(
 ) -> None:
     """Write the classifier with calibrated probabilities, and OUT/calibration.json with the threshold for a target.
 
+    OUT/calibration.html shows how often it is right by the share of rows that it predicts.
+
     One number, the temperature, is fitted to the labels of dev rows (Guo et al. 2017) and put into the last layer, so
     predictions stay as they are and every user of the folder gets the new probabilities. The threshold is the lowest
     confidence from which on at least the target's share of future predictions is right, with 95 % confidence; it is
@@ -49,7 +51,9 @@ def main(
     import numpy as np
 
     from metakd.data.tables import domain_names
-    from metakd.evaluation.calibration import calibrate
+    from metakd.evaluation.calibration import CALIBRATION, calibrate
+    from metakd.evaluation.calibration_page import calibration_report
+    from metakd.evaluation.html import to_html
     from metakd.models.classifier import label_order
     from metakd.models.model_io import ModelInfo, load_info, save_model
     from metakd.models.temperature import divide_logits
@@ -76,7 +80,9 @@ def main(
         if folder is not None:
             save_model(folder, classifier.model, classifier.tokenizer, info, {})
             right_is = "the label" if teacher is None else f"the class that {teacher} predicts"
-            write_json(folder / "calibration.json", {**asdict(calibration), "domain": domain, "right_is": right_is})
+            write_json(folder / CALIBRATION, {**asdict(calibration), "domain": domain, "right_is": right_is})
+            report = calibration_report(calibration, out.name, lines_of(calibration, out))
+            (folder / "calibration.html").write_text(to_html(report), "utf-8")
     print("\n".join(lines_of(calibration, out)))
 
 

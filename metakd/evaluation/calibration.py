@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from metakd.evaluation.statistics import brier_score, expected_calibration_error
 
+CALIBRATION = "calibration.json"  # in the folder of a calibrated classifier
 HOTTEST = 100.0  # a temperature and its inverse lie below this
 COVERAGES = np.arange(10, 0, -1) / 10  # shares of the rows that are tried, largest first
 ERROR_RATE = 0.05  # a chosen threshold misses its target at most this often

@@ -25,7 +25,7 @@ FAR_BELOW = 0.03  # of the dev score
 
 
 def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
-    """Train the student through all stages; returns each stage's history.
+    """Train the student through all stages; returns each stage's history, with its number of rows.
 
     Args:
         scratch: folder for checkpoints and caches.
@@ -39,7 +39,8 @@ def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
         job = stage_job(run, prepared, epochs, folder / "teacher")
         log_stage(run, prepared)
         progress = fit(job, run.accelerator, epochs, prepared.stage.learning_rate, training, folder / "training", name)
-        histories[name] = progress.summary()
+        rows = prepared.rows
+        histories[name] = {**progress.summary(), "rows": len(rows), "labelled": int(rows.labelled.sum())}
         run.auxiliary_modules[f"projections-{folder_name(name)}"] = job.projections
         if run.accelerator.is_main_process:  # `fit` has waited for all processes
             shutil.rmtree(folder / "teacher", ignore_errors=True)

@@ -1,0 +1,50 @@
+"""Write the model card of a classifier: what it is, how it was made, what was measured, how it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.errors import InputError
+from metakd.manifests import read_json
+
+
+def main(
+    model: Path,
+    evaluations: list[Path] = [],  # noqa: B006
+    exported: Path | None = None,
+    text: str = "Not bad at all.",
+    out: Path | None = None,
+) -> None:
+    """Write MODEL/README.md with Hugging Face metadata, from what training and evaluation have left.
+
+    Nothing in it is typed by hand: run it again after a new evaluation. Add what only people know, e.g. a licence, to
+    the file that you publish.
+
+    Args:
+        model: folder of a classifier that distill.py, train_teacher.py, calibrate.py or trim_vocabulary.py made.
+        evaluations: JSON files that evaluate.py wrote of it, as a list '[a.json, b.json]', usually one for each domain.
+        exported: folder that export.py wrote from it.
+        text: example in the card.
+        out: file; by default README.md in the model's folder.
+    """
+    from metakd.evaluation.model_card import model_card, training_folder
+    from metakd.evaluation.report import is_evaluation
+
+    config = read_json(model / "config.json")
+    if not config.get("id2label"):
+        raise InputError(f"{model} holds no classifier; name the folder of one")
+    read = {path: read_json(path) for path in evaluations}
+    of_model = {model.resolve(), training_folder(model).resolve()}
+    for path, evaluation in read.items():
+        if not is_evaluation(evaluation):
+            raise InputError(f"{path} is no evaluation; evaluate.py writes one")
+        if Path(evaluation["model"]["path"]).resolve() not in of_model:
+            raise InputError(f"{path} is an evaluation of {evaluation['model']['path']}, not of {model}")
+    out = out or model / "README.md"
+    out.write_text(model_card(model, config, list(read.values()), exported, text), "utf-8")
+    print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    run(main)
