@@ -91,20 +91,29 @@ class StaticStudent:
 
     Args:
         architecture: "static".
-        embedding_size: of the word vectors, which start as principal components of the pretrained encoder's.
+        embedding_size: of the word vectors, which start as principal components of a larger model's.
         hidden_size: of the hidden layer.
         dropout: of the hidden layer.
+        of: whose vectors of single tokens these are: the trained "teacher"'s, which know the task, or the "pretrained"
+            encoder's.
     """
 
     architecture: Literal["static"]
     embedding_size: Count = 64
     hidden_size: Count = 128
-    dropout: BelowOne = 0.1
+    dropout: BelowOne = 0.5
+    of: Literal["teacher", "pretrained"] = "teacher"
 
 
 LONGEST_ROW = 100_000  # tokens
 STUDENTS = (StudentFromTeacher, FreshStudent, TextCNNStudent, BiLSTMStudent, StaticStudent)
+# What `Task.student` may be.
 Student = str | StudentFromTeacher | FreshStudent | TextCNNStudent | BiLSTMStudent | StaticStudent
+
+
+def starts_from_teacher(student: Student) -> bool:
+    """Whether a student's weights come from the trained teacher."""
+    return isinstance(student, StudentFromTeacher | StaticStudent) and student.of == "teacher"
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from metakd.config import StudentFromTeacher, Task
+from metakd.config import Task, starts_from_teacher
 from metakd.errors import InputError
 from metakd.methods.stage import FROM_CLASSES, Denominator, Stage
 from metakd.ranges import Fraction, NotNegative, NotNegativeCount, check_fields
@@ -159,10 +159,9 @@ class Method:
 
     def check_student(self, task: Task) -> None:
         """Refuse a student that is cut from a teacher which the method does not have."""
-        cut = isinstance(task.student, StudentFromTeacher) and task.student.of == "teacher"
-        if cut and self.teacher.kind in ("none", "multi"):
+        if starts_from_teacher(task.student) and self.teacher.kind in ("none", "multi"):
             what = "no teacher" if self.teacher.kind == "none" else "several teachers"
             raise InputError(
-                f"task.student is cut from the teacher, but the method has {what} (teacher.kind: {self.teacher.kind}); "
-                "cut it from the pretrained encoder: student: {layers: ..., of: pretrained}"
+                f"task.student starts from the teacher, but the method has {what} (teacher.kind: {self.teacher.kind}); "
+                "let it start from the pretrained encoder: add of: pretrained"
             )

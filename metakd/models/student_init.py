@@ -20,6 +20,7 @@ from metakd.models.model_files import explaining, some
 from metakd.models.static_words import StaticConfig, static_vectors
 
 log = logging.getLogger(__name__)
+SOURCES = {"teacher": "the trained teacher", "pretrained": "the pretrained encoder"}
 SmallSpec = TextCNNStudent | BiLSTMStudent | StaticStudent
 FreshSpec = FreshStudent | SmallSpec
 
@@ -191,10 +192,9 @@ def describe_start(spec: object, depth: int) -> str:
     if isinstance(spec, str):
         return spec
     if isinstance(spec, StudentFromTeacher):
-        source = "the trained teacher" if spec.of == "teacher" else "the pretrained encoder"
-        return f"layers {', '.join(map(str, kept_layers(spec, depth)))} of {source}"
+        return f"layers {', '.join(map(str, kept_layers(spec, depth)))} of {SOURCES[spec.of]}"
     if isinstance(spec, StaticStudent):
-        return "random weights, principal components of the pretrained encoder's vectors of single tokens"
+        return f"random weights, principal components of the vectors that {SOURCES[spec.of]} gives to single tokens"
     if isinstance(spec, TextCNNStudent | BiLSTMStudent) and spec.embedding_size is None:
         return "random weights, the pretrained encoder's word embeddings"
     return "random weights"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from metakd.config import StudentFromTeacher, Task
+from metakd.config import Task, starts_from_teacher
 from metakd.errors import InputError, name_list, nearest
 from metakd.methods.method import Method, Prototypes, TeacherRecipe
 from metakd.methods.stage import PRETRAINED, Stage
@@ -174,10 +174,9 @@ def plan_distillation(
     method.check_task(task)
     check_teachers(task, stages, teachers, logits)
     inputs = {"train": task.train}
-    cut_from_teacher = isinstance(task.student, StudentFromTeacher) and task.student.of == "teacher"
     if isinstance(task.student, str):
         inputs["student"] = task.student
-    elif not cut_from_teacher:
+    elif not starts_from_teacher(task.student):
         inputs["pretrained"] = task.teacher
     roles = tuple(f"teacher {number}" for number in range(1, len(teachers) + 1))
     inputs |= dict(zip(roles, teachers, strict=True))
@@ -211,11 +210,10 @@ def check_teachers(task: Task, stages: Sequence[Stage], teachers: Sequence[str],
             raise InputError(f"stage {stage.name} matches {features}, which needs one teacher, not {len(teachers)}")
         if stage.needs_logits and not teachers and logits is None:
             raise InputError(f"stage {stage.name} learns from a teacher's logits; name a teacher or a file of logits")
-    student = task.student
-    if isinstance(student, StudentFromTeacher) and student.of == "teacher" and len(teachers) != 1:
+    if starts_from_teacher(task.student) and len(teachers) != 1:
         raise InputError(
-            f"task.student is cut from the teacher, but {len(teachers)} teachers are named; cut it from the pretrained "
-            f"encoder: student: {{layers: {student.layers}, of: pretrained}}"
+            f"task.student starts from the teacher, but {len(teachers)} teachers are named; let it start from the "
+            "pretrained encoder: add of: pretrained"
         )
 
 

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from metakd.config import StudentFromTeacher
+from metakd.config import starts_from_teacher
 from metakd.cpu.tuning import tune
 from metakd.data.encoding import EncodedRows, encode
 from metakd.data.labels import Labels
@@ -220,9 +220,7 @@ def teacher_notes(plan: DistillationPlan, teachers: Sequence[Teacher]) -> list[s
 
 def start_notes(plan: DistillationPlan) -> list[str]:
     """A control without teacher that starts from a teacher's weights is none."""
-    student = plan.task.student
-    cut = isinstance(student, StudentFromTeacher) and student.of == "teacher"
     taught = any(stage.needs_logits or stage.needs_activations for stage in plan.method.stages)
-    if cut and not taught:
-        return ["the method has no teacher, but the student starts from a teacher's weights; cut it of: pretrained"]
+    if starts_from_teacher(plan.task.student) and not taught:
+        return ["the method has no teacher, but the student starts from a teacher's weights; say of: pretrained"]
     return []

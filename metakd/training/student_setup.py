@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from metakd.config import StudentFromTeacher
+from metakd.config import StudentFromTeacher, starts_from_teacher
 from metakd.data.labels import Labels
 from metakd.data.tokenizers import same_tokens, tokens_around
 from metakd.errors import InputError
@@ -48,7 +48,7 @@ class StudentStart:
 def start_student(plan: DistillationPlan, labels: Labels, teachers: Sequence[Teacher]) -> StudentStart:
     """The untrained student of a plan."""
     spec, max_length = plan.task.student, plan.task.max_length
-    if isinstance(spec, StudentFromTeacher) and spec.of == "teacher":
+    if starts_from_teacher(spec):
         source, tokenizer = teachers[0].model, teachers[0].tokenizer
     else:
         name = plan.inputs["student" if isinstance(spec, str) else "pretrained"]

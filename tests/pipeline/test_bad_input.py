@@ -188,8 +188,8 @@ def test_the_plan_of_a_run_is_checked_first(
         ("domain 'flims' is not among .*did you mean 'films'", {"domains": "books flims"}),
         ("exclude_domain is 'flims'.*did you mean 'films'", {"domain": "films", "exclude_domain": "flims"}),
         ("'soft_crossentropy' does not fit feature 'logits'.*'soft_cross_entropy'", {"method": wrong_loss}),
-        ("cut from the teacher, but the method has no teacher", {"method": read_method("label_only")}),
-        ("cut from the teacher, but the method has several teachers", {"method": read_method("multi_teacher")}),
+        ("starts from the teacher, but the method has no teacher", {"method": read_method("label_only")}),
+        ("starts from the teacher, but the method has several teachers", {"method": read_method("multi_teacher")}),
         ("task.unlabelled: no table is named", {"method": read_method("general")}),
         ("this method trains an encoder and no classifier", {"task": with_text, "method": read_method("general")}),
     ):

@@ -56,7 +56,11 @@ def test_the_card_of_a_calibrated_and_exported_student(
 
 def test_the_card_of_an_architecture_of_ours_imports_it(tmp_path: Path, tables: Tables, pretrained: Path) -> None:
     method = read_method("label_only")
-    student = distill(tmp_path / "s", make_task(tables, pretrained, StaticStudent("static", embedding_size=8)), method)
+    student = distill(
+        tmp_path / "s",
+        make_task(tables, pretrained, StaticStudent("static", embedding_size=8, of="pretrained")),
+        method,
+    )
     script("experiments/model_card.py").main(model=student)
     (snippet,) = re.findall(r"```python\n(.*?)```", (student / "README.md").read_text(), re.DOTALL)
     assert snippet.startswith("import metakd.models.loading")

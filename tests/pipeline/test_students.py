@@ -21,7 +21,7 @@ STUDENTS: dict[str, Student] = {
 STARTS = {
     "text_cnn": "random weights, the pretrained encoder's word embeddings",
     "bilstm": "random weights",
-    "static": "random weights, principal components of the pretrained encoder's vectors of single tokens",
+    "static": "random weights, principal components of the vectors that the trained teacher gives to single tokens",
     "narrow": "random weights",
     "first": "layers 1, 2, 3 of the trained teacher",
     "listed": "layers 1, 4 of the pretrained encoder",

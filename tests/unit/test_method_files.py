@@ -191,7 +191,7 @@ def test_extra_rows_need_an_unlabelled_table() -> None:
 @pytest.mark.parametrize(("teacher", "message"), [(NONE, "no teacher"), (MULTI, "several teachers")])
 def test_a_student_is_not_cut_from_a_teacher_that_is_not_there(teacher: TeacherRecipe, message: str) -> None:
     method = Method(teacher, [stage(LABEL)])
-    with pytest.raises(InputError, match=rf"cut from the teacher, but the method has {message} .*of: pretrained"):
+    with pytest.raises(InputError, match=rf"starts from the teacher, but the method has {message} .*of: pretrained"):
         method.check_student(replace(TASK, student=StudentFromTeacher(2)))
     for student in (StudentFromTeacher(2, of="pretrained"), FreshStudent(8, 2), "folder"):
         method.check_student(replace(TASK, student=student))

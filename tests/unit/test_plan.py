@@ -96,8 +96,8 @@ def test_a_method_without_teacher_trains_none(task: Task) -> None:
         ("vanilla", "s", {}, r"stage prediction learns from a teacher's logits; name a teacher or a file"),
         ("metakd", "s", {}, r"stage intermediate matches attention_scores, embedding, hidden, transferable, .* not 0"),
         ("minilm", "s", {"teachers": ["a", "b"]}, r"stage intermediate matches .* needs one teacher, not 2"),
-        ("vanilla", CUT, {"teachers": ["a", "b"]}, r"student is cut from the teacher, but 2 teachers are named"),
-        ("label_only", CUT, {}, r"student is cut from the teacher, but 0 teachers are named.*of: pretrained"),
+        ("vanilla", CUT, {"teachers": ["a", "b"]}, r"student starts from the teacher, but 2 teachers are named"),
+        ("label_only", CUT, {}, r"student starts from the teacher, but 0 teachers are named.*of: pretrained"),
     ],
 )
 def test_a_distillation_without_its_teacher_or_logits_is_refused(

@@ -194,7 +194,7 @@ def test_a_plan_refuses_what_does_not_fit(tmp_path: Path, make_study: Callable[.
     with pytest.raises(InputError, match=r"study\.domains: task tiny has no 'boks'.*did you mean 'books'"):
         plan_study(make_study(domains=["boks"]), tmp_path)
     label_only = StudyMethod(str(method_file("label_only")))
-    with pytest.raises(InputError, match=r"study\.methods: metakd on task tiny: task\.student is cut from the teacher"):
+    with pytest.raises(InputError, match=r"study\.methods: metakd on task tiny: task\.student starts from the teacher"):
         plan_study(make_study(methods={"metakd": label_only}, students=[StudentFromTeacher(2)]), tmp_path)
     # Every class name is also a set of names, so the tables fit a multi-label task too.
     with pytest.raises(InputError, match=r"study\.controls: tfidf needs one class per row.*multi_label task tiny"):
