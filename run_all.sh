@@ -46,9 +46,8 @@ read -ra domains <<<"${DOMAINS:-${GENRES:-}}"
 unset DOMAINS GENRES # the plan of a method sets DOMAINS
 experiments/run_method.sh "${domains[@]}"
 
-students=("$METHOD_FOLDER"/student{,s/*}/config.json) # of all domains, or of each
-[[ -f ${students[0]} ]] || students=("${students[@]:1}")
-student=$(dirname "${students[0]}")
+student=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["domains"][0]["model"]["path"])' \
+    "$METHOD_FOLDER/results.json")
 cat <<END
 
 Results:  $METHOD_FOLDER/results.json, $METHOD_FOLDER/report.md, $METHOD_FOLDER/report.html

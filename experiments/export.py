@@ -10,7 +10,7 @@ from metakd.cli import run
 from metakd.errors import InputError, nearest
 from metakd.export.layout import EXPECTED, EXPORT, FILES
 from metakd.machine import machine_info
-from metakd.manifests import write_json
+from metakd.manifests import content_hash, write_json
 from metakd.ranges import Range
 from metakd.steps import Step
 
@@ -77,7 +77,8 @@ def main(
             name: {"way": way, "bytes": (folder / name).stat().st_size, **asdict(loss)}
             for name, (way, loss) in made.items()
         }
-        facts = {"files": files, "max_loss": max_loss, "table": str(table), "rows": len(rows)}
+        facts = {"files": files, "max_loss": max_loss, "table": str(table), "table_hash": content_hash(table),
+                 "rows": len(rows)}  # fmt: skip
         facts |= {"tokens": classifier.model.config.vocab_size, "tokens_of_model": tokens}
         write_json(folder / EXPORT, {**facts, "machine": machine_info("torch", "onnx", "onnxruntime")})
     for name, (way, loss) in made.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from io import BufferedReader
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -117,6 +117,8 @@ def answer_lines(
         raise InputError("lines of standard input are answered by one process; run the script by python")
     predict = partial(predict_rows, classifier=classifier, accelerator=accelerator, columns=names,
                       abstain_below=abstain_below or 0)  # fmt: skip
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     source = cast(BufferedReader, sys.stdin.buffer)
     predict_stream(source, sys.stdout, predict, skip_bad_lines)
 

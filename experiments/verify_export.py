@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 from metakd.cli import run
-from metakd.errors import InputError
+from metakd.errors import InputError, name_list
 from metakd.export.layout import EXPECTED, EXPORT
 from metakd.machine import machine_info
-from metakd.manifests import read_json
+from metakd.manifests import content_hash, read_json
 from metakd.ranges import Count, Range
 
 
@@ -33,6 +33,14 @@ def main(
     facts = read_json(model / EXPORT)
     if not facts:
         raise InputError(f"{model} holds no {EXPORT}; name a folder that export.py wrote")
+    files = [model / name for name in facts["files"] if (model / name).is_file()]
+    if not files:
+        raise InputError(f"{model} holds none of {name_list(facts['files'])}; export the model again")
+    for name in facts["files"]:
+        if not (model / name).is_file():
+            print(f"{model / name}: is not there, and is left out")
+    if content_hash(table) != facts["table_hash"]:
+        raise InputError(f"{table} is not the table that the files were exported with, which was {facts['table']}")
     import numpy as np
 
     from metakd.data.logits_files import read_logits
@@ -40,7 +48,7 @@ def main(
     from metakd.export.exporting import Reference, in_words
     from metakd.export.sessions import load_onnx
 
-    files, domains = [model / name for name in facts["files"]], domain_names(table)
+    domains = domain_names(table)
     exported = load_onnx(files[0])
     guids = exported.encode(table, domains).guids
     logits = read_logits(model / EXPECTED, exported.labels, guids[:], np.ones(len(guids), dtype=bool))

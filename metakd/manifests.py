@@ -21,7 +21,7 @@ from metakd.fingerprint import model_revision
 MANIFEST = "manifest.json"
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "numpy", "scikit-learn")
 # A downloaded model folder may hold the same weights for other libraries too, gigabytes that nothing here reads.
-MODEL_FILES = {".safetensors", ".bin", ".json", ".txt", ".model"}
+MODEL_FILES = {".safetensors", ".bin", ".json", ".txt", ".model", ".onnx"}
 
 
 def content_hash(path: str | Path) -> str:

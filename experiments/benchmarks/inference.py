@@ -54,7 +54,7 @@ def main(
     rows: Annotated[int, Range(1)] = 256,
     rounds: Annotated[int, Range(1)] = 3,
 ) -> None:
-    """Time classifiers in turns, and compare their speed with the first one's in stock PyTorch and fp32.
+    """Time classifiers on the processor in turns, beside the first one in stock PyTorch and fp32.
 
     Tokenising is not timed. A batch is of rows of similar length, as predict.py makes them; the median round counts.
     The latency is that of a batch, over all batches of all rounds.
@@ -71,7 +71,7 @@ def main(
     """
     if onnx_file(models[0]) is not None:
         raise InputError(f"{models[0]} is an ONNX file; name the folder that others are compared with first")
-    candidates = [each for model in models for each in forms(model, table, rows, batch_sizes, max(threads))]
+    candidates = [each for model in models for each in forms(model, table, rows, batch_sizes, threads)]
     seconds: Timed = {}
     for count in threads:
         torch.set_num_threads(count)
@@ -86,18 +86,19 @@ def main(
     first = {(r["batch_size"], r["threads"]): r["rows_per_second"] for r in results if r["model"] == candidates[0].name}
     for result in results:
         result["ratio"] = result["rows_per_second"] / first[result["batch_size"], result["threads"]]
-    write_json(out, {"table": str(table), "rows": rows, "rounds": rounds, "models": results,
+    timed_rows = sum(len(batch["input_ids"]) for batch in candidates[0].batches[batch_sizes[0]])
+    write_json(out, {"table": str(table), "rows": timed_rows, "rounds": rounds, "models": results,
                      "machine": machine_info()})  # fmt: skip
     headers = ["model", "MB", "batch", "threads", "rows/s", "to the first", "p50 ms", "p95 ms"]
     print(tabulate([list(result.values()) for result in results], headers, floatfmt=("", ".1f", "", "", ".0f", ".2f")))
 
 
-def forms(model: Path, table: Path, rows: int, batch_sizes: list[int], threads: int) -> Iterator[Candidate]:
+def forms(model: Path, table: Path, rows: int, batch_sizes: list[int], threads: list[int]) -> Iterator[Candidate]:
     """The forms that a classifier can be run in."""
     file = onnx_file(model)
     if file is not None:
-        sessions = {count: load_onnx(file, count) for count in range(1, threads + 1)}
-        encoded = sessions[1].encode_texts(table)
+        sessions = {count: load_onnx(file, count) for count in threads}
+        encoded = sessions[threads[0]].encode_texts(table)
         megabytes = file.stat().st_size / 1e6
         yield Candidate(
             str(file),
@@ -110,6 +111,7 @@ def forms(model: Path, table: Path, rows: int, batch_sizes: list[int], threads: 
     kinds += [("bf16", "auto", torch.bfloat16)] * has_bf16()
     for name, tuning, dtype in kinds:
         classifier = load_trained_classifier(model, None, start("fp32"), tuning)
+        classifier.model.to("cpu")
         compute, context = classifier.compute, torch.autocast("cpu", dtype) if dtype != torch.float32 else nullcontext()
         batches = batches_of(classifier.encode_texts(table), rows, batch_sizes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +13,99 @@ from metakd.errors import InputError
 from metakd.evaluation.calibration import CALIBRATION
 from metakd.evaluation.document import Block, Table, to_markdown
 from metakd.evaluation.lineage import read_published
+from metakd.evaluation.model_facts import parameter_count, weight_bytes
 from metakd.evaluation.report import METRICS, domain_name, percent, score_text
 from metakd.export.layout import EXPORT
 from metakd.fingerprint import describe_code
-from metakd.manifests import MANIFEST
+from metakd.manifests import MANIFEST, content_hash, find_manifest, read_json
 
 SNIPPET = """\
 ```python
 {imports}from transformers import pipeline
 
 classify = pipeline("text-classification", model={model!r})
-print(classify({text!r}, truncation=True))
+print(classify({text!r}, truncation=True{several}))
 ```
 """
 
 
 def model_card(
-    model: Path, config: dict[str, Any], evaluations: Sequence[dict[str, Any]], exported: Path | None, text: str
+    model: Path, config: dict[str, Any], evaluations: Sequence[Path], exported: Path | None, text: str
 ) -> str:
     """The card as Markdown with Hugging Face metadata.
 
     Args:
         model: folder of the classifier.
         config: its config.json.
-        evaluations: what evaluate.py wrote of it, one for each domain.
+        evaluations: files that evaluate.py wrote of it, one for each domain.
         exported: folder that export.py wrote.
         text: of the snippet.
+
+    Raises:
+        InputError: an evaluation or an export is of another model.
     """
-    trained = training_folder(model)
-    manifest, history = read_published(trained / MANIFEST), read_published(trained / "history.json")
-    blocks = [*made_blocks(config, manifest, history), *score_blocks(evaluations), *calibration_blocks(model)]
-    blocks += [*export_blocks(exported), *limit_blocks(evaluations)]
-    name = model.absolute().name
+    folders = origins(model)
+    for path in evaluations:
+        require_own(path, same_predictions(folders))
+    if exported is not None:
+        require_own(exported, [model])
+    read = [read_json(path) for path in evaluations]
+    manifest, history = read_published(folders[-1] / MANIFEST), read_published(folders[-1] / "history.json")
+    calibrated = next((folder for folder in folders if (folder / CALIBRATION).is_file()), None)
+    name, problem = model.absolute().name, config.get("problem_type") or "single_label_classification"
+    blocks = [*made_blocks(config, manifest, history), *score_blocks(read, model)]
+    if problem == "single_label_classification":
+        blocks += calibration_blocks(calibrated)
+    blocks += [*export_blocks(exported), *limit_blocks(read, problem)]
     own = config["model_type"].startswith("metakd_")
     imports = "import metakd.models.loading  # knows this architecture\n" if own else ""
-    snippet = SNIPPET.format(imports=imports, model=str(model), text=text)
-    head = f"---\n{metadata(name, evaluations)}\n---\n\n# {to_markdown([name])}"
+    several = ", top_k=None" if problem == "multi_label_classification" else ""
+    snippet = SNIPPET.format(imports=imports, model=str(model), text=text, several=several)
+    head = f"---\n{metadata(name, read)}\n---\n\n# {to_markdown([name])}"
     return f"{head}\n{to_markdown(blocks)}\n## Use\n\n{snippet}"
 
 
-def training_folder(model: Path) -> Path:
-    """The folder that a classifier was trained in: itself, or what it was calibrated or trimmed from."""
+def origins(model: Path) -> list[Path]:
+    """The folder of a classifier, and those of what it was calibrated or trimmed from, up to the one that was trained.
+
+    Raises:
+        InputError: one of them was made anew afterwards.
+    """
+    folders = [model]
     while True:
-        source = read_published(model / MANIFEST).get("input_paths", {}).get("model")
+        manifest = read_published(folders[-1] / MANIFEST)
+        source = manifest.get("input_paths", {}).get("model")
         if source is None or not (Path(source) / MANIFEST).is_file():
-            return model
-        model = Path(source)
+            return folders
+        if content_hash(Path(source)) != manifest["inputs"]["model"]:
+            raise InputError(f"{source} was made anew after {folders[-1]} was made from it; make {folders[-1]} again")
+        folders.append(Path(source))
+
+
+def require_own(result: Path, folders: Sequence[Path]) -> None:
+    """Refuse a result of another model.
+
+    Args:
+        result: file or folder that a step made from a model.
+        folders: of the models that are allowed.
+
+    Raises:
+        InputError: it was made from another model, or from one that was in this folder before.
+    """
+    manifest = find_manifest(result)
+    made_from = read_json(manifest).get("inputs", {}).get("model") if manifest is not None else None
+    if made_from not in {content_hash(folder) for folder in folders}:
+        raise InputError(f"{result} was not made from {folders[0]} as it is now; make it again")
+
+
+def same_predictions(folders: Sequence[Path]) -> list[Path]:
+    """Of the folders of `origins` those whose models predict as the first one does: before it was calibrated."""
+    same = [folders[0]]
+    for folder, source in pairwise(folders):
+        if not (folder / CALIBRATION).is_file():
+            break
+        same.append(source)
+    return same
 
 
 def metadata(name: str, evaluations: Sequence[dict[str, Any]]) -> str:
@@ -87,12 +135,15 @@ def made_blocks(config: dict[str, Any], manifest: dict[str, Any], history: dict[
     task = resolved.get("task", {})
     settings = manifest.get("settings", {})
     if "stages" in settings:
-        teachers = ", ".join(resolved.get("teacher") or []) or "no teacher"
-        domain = settings.get("domain") or "all domains"
-        method = resolved.get("method_name") or "of a file"
-        lines.append(f"Distilled for {domain} by the method {method} from {teachers}.")
+        stages = resolved.get("method", {}).get("stages", [])
+        teachers = [*(resolved.get("teacher") or []), *filter(None, [resolved.get("logits")])]
+        teachers += [stage["teacher"] for stage in stages if stage.get("teacher")]
+        domain, method = settings.get("domain") or "all domains", resolved.get("method_name") or "of a file"
+        lines.append(f"Distilled for {domain} by the method {method} from {', '.join(teachers) or 'no teacher'}.")
     elif "teacher" in settings:
-        lines.append(f"Trained on all domains of its task; it starts from {task.get('teacher')}.")
+        of = settings.get("domain") if settings["teacher"]["kind"] in ("single", "multi") else "all domains of its task"
+        but = f" but {settings['exclude_domain']}" if settings.get("exclude_domain") else ""
+        lines.append(f"Trained on {of}{but}; it starts from {task.get('teacher')}.")
     for name, stage in history.items():
         if isinstance(stage, dict) and "rows" in stage:
             lines.append(f"Stage {name}: {stage['rows']} rows, {stage['labelled']} of them with a label.")
@@ -103,7 +154,7 @@ def made_blocks(config: dict[str, Any], manifest: dict[str, Any], history: dict[
     return ["## What it is", lines]
 
 
-def score_blocks(evaluations: Sequence[dict[str, Any]]) -> list[Block]:
+def score_blocks(evaluations: Sequence[dict[str, Any]], model: Path) -> list[Block]:
     """Its scores by domain, beside the majority class and its teacher; its size and speed."""
     if not evaluations:
         return ["## Scores", "None were measured."]
@@ -122,18 +173,21 @@ def score_blocks(evaluations: Sequence[dict[str, Any]]) -> list[Block]:
                 f"{domain_name(evaluation)}: {speed['rows_per_second']:.0f} rows/s on {speed['threads']} threads "
                 f"({speed['device']})"
             )
-    first = evaluations[0]["model"]
-    size = f"{first['parameters'] / 1e6:.1f} million parameters, {first['size_bytes'] / 1e6:.1f} MB."
+    size = f"{parameter_count(model) / 1e6:.1f} million parameters, {weight_bytes(model) / 1e6:.1f} MB."
     headers = ["domain", "table", "rows", f"{METRICS[metric]}, % [95 % interval]", "macro-F1, %", "majority class, %",
                "its teacher, %"]  # fmt: skip
     return ["## Scores", Table(headers, rows, text_columns=2), "## Size and speed", size, lines]
 
 
-def calibration_blocks(model: Path) -> list[Block]:
-    """What its probabilities mean."""
-    facts = read_published(model / CALIBRATION)
-    if not facts:
+def calibration_blocks(folder: Path | None) -> list[Block]:
+    """What its probabilities mean.
+
+    Args:
+        folder: of the calibrated classifier; None if it is not calibrated.
+    """
+    if folder is None:
         return ["## Probabilities", "Not calibrated: a probability of 0.9 may be right more or less often than 90 %."]
+    facts = read_published(folder / CALIBRATION)
     before, after = facts["errors"]["before"], facts["errors"]["after"]
     text = (
         f"Calibrated on {facts['rows']} dev rows: expected calibration error {before['ece']:.3f} before, "
@@ -170,14 +224,19 @@ def export_blocks(exported: Path | None) -> list[Block]:
     ]
 
 
-def limit_blocks(evaluations: Sequence[dict[str, Any]]) -> list[Block]:
-    """What it is for, and what is not known."""
+def limit_blocks(evaluations: Sequence[dict[str, Any]], problem: str) -> list[Block]:
+    """What it is for, and what is not known.
+
+    Args:
+        problem: `problem_type` of the model's configuration.
+    """
     domains = [domain_name(evaluation) for evaluation in evaluations]
     lines = [
         f"Meant for texts like those of {', '.join(domains) or 'its training'}; nothing was measured on others.",
-        "It always answers with one of its labels; calibrate it to let it abstain.",
         "It may have learned what is unjust in its rows and in its teacher: score it on the groups that matter to you.",
     ]
+    if problem == "single_label_classification":
+        lines.append("It always answers with one of its labels; calibrate it to let it abstain.")
     for evaluation in evaluations:
         lines += [f"{domain_name(evaluation)}: {note}" for note in evaluation["model"].get("notes", [])]
     return ["## Intended use and limits", lines]

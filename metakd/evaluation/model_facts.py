@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from metakd.manifests import find_manifest, read_json
 from metakd.models.model_io import load_info
@@ -19,6 +22,15 @@ def model_facts(folder: Path) -> dict[str, Any]:
     if manifest_path is not None:
         facts["code"] = read_json(manifest_path).get("code")
     return facts
+
+
+def parameter_count(folder: Path) -> int:
+    """Number of weights in the weight files of a model's folder."""
+    count = 0
+    for file in folder.glob("model*.safetensors"):
+        with safe_open(file, "numpy") as tensors:
+            count += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return count
 
 
 def weight_bytes(folder: Path) -> int:

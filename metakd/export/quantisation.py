@@ -118,7 +118,8 @@ def head_nodes(source: Path) -> list[str]:
 
     graph: Any = onnx.load(source, load_external_data=False).graph
     products = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm")]
-    return products[-2:]  # BERT's pooler and classifier; of other families the last two products
+    head = products[-2:]  # BERT's pooler and classifier; of other families the last two products
+    return head + [f"{name}_MatMul" for name in head]  # what quantize_dynamic calls the product of a Gemm
 
 
 def calibration_batches(rows: EncodedRows, names: list[str]) -> Iterator[dict[str, np.ndarray]]:

@@ -45,7 +45,7 @@ class OnnxNetwork(nn.Module):
         self.names = [entry.name for entry in session.get_inputs()]
 
     def forward(self, batch: Batch) -> Tensor:
-        return torch.from_numpy(self.session.run(None, {name: batch[name].numpy() for name in self.names})[0])
+        return torch.from_numpy(self.session.run(None, {name: batch[name].cpu().numpy() for name in self.names})[0])
 
 
 @dataclass(frozen=True)

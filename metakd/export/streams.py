@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import logging
@@ -51,6 +52,7 @@ def predict_stream(
             lines: list[Row | TableError] = []
             for raw in raw_lines:
                 number += 1
+                raw = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
                 if raw.strip():
                     lines.append(read_line(raw, number))
                 if lines and isinstance(lines[-1], TableError) and not skip_bad_lines:
@@ -78,7 +80,7 @@ def read_line(raw: bytes, number: int) -> Row | TableError:
     """The row in a line, or what is wrong with it. Its guid is its number where it has none."""
     try:
         values = parse_json_object(STDIN, raw.decode("utf-8", "surrogateescape"), number)
-        row = {"guid": str(number), **values}
+        row = {**values, "guid": str(number) if values.get("guid") is None else values["guid"]}
         check_columns(STDIN, number, list(row), UNLABELLED)
         return checked_texts(STDIN, number, row, UNLABELLED)
     except TableError as error:

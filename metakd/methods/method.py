@@ -73,8 +73,8 @@ class TeacherRecipe:
     def __post_init__(self) -> None:
         check_fields(self, "teacher.")
         weighted = self.needs_prototypes
-        if self.kind == "mtl" and self.row_weight == "balanced":
-            raise InputError("teacher.kind: mtl has no row weights; leave row_weight out, or say kind: mix")
+        if self.kind in ("mtl", "none") and self.row_weight == "balanced":
+            raise InputError(f"teacher.kind: {self.kind} has no row weights; leave row_weight out, or say kind: mix")
         if self.kind == "meta" and not (weighted or self.domain_loss_weight):
             raise InputError("teacher.kind: meta needs row_weight: prototype or a domain_loss_weight; or say kind: mix")
         if self.kind != "meta" and (weighted or self.domain_loss_weight):
@@ -107,7 +107,7 @@ class Method:
         stages: how the student is trained, one stage after the other.
         prototypes: how prototype scores are computed; left out where nothing is weighted by them.
         one_student: one student for all domains, instead of one for each. Where a student is shown the rows of all
-            domains, unweighted, those of the single domains would be equal.
+            domains, unweighted, and its last epoch is saved, those of the single domains would be equal.
     """
 
     teacher: TeacherRecipe
@@ -146,7 +146,8 @@ class Method:
         return any(stage.trains_classifier for stage in self.stages)
 
     def check_task(self, task: Task) -> None:
-        """Refuse a task that the stages do not fit."""
+        """Refuse a task that the row weights or the stages do not fit."""
+        self.teacher.check_task(task)
         for stage in self.stages:
             one_class = stage.row_weight == "balanced" or stage.weights_before_shuffling.startswith("expertise")
             if one_class and task.problem != "single_label":

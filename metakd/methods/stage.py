@@ -133,7 +133,9 @@ class Stage:
     def needs_logits(self) -> bool:
         """Whether the teacher's logits are used."""
         weights = self.weights_before_shuffling
-        confidence = weights == "prototype" and set(self.rows) != {"labelled"}
+        # The teacher's confidence, or its class, stands for a label that is not there.
+        by_label = weights == "prototype" or (weights == "balanced" and self.features != {"label"})
+        confidence = by_label and set(self.rows) != {"labelled"}
         return "logits" in self.features or weights.startswith("expertise") or confidence
 
     @property

@@ -274,5 +274,7 @@ class MethodPlanner:
         plan = plan_distillation(task, self.method, selection, student, [str(path) for path in teachers])
         inputs = {role: path for role, path in plan.inputs.items() if role not in plan.teachers}
         inputs |= {"dev": task.dev, "pretrained": task.teacher}
-        content = {"settings": plan.settings, "hidden": asdict(self.hidden), "evaluated on": self.domain}
+        content: dict[str, Any] = {"settings": plan.settings, "hidden": asdict(self.hidden)}
+        if not selection.domain:  # one student for all domains
+            content["evaluated on"] = self.domain
         return self.planner.key("method", content, inputs)

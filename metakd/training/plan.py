@@ -134,7 +134,10 @@ class DistillationPlan:
     @property
     def settings(self) -> dict[str, Any]:
         """What the student depends on beside the content of its inputs."""
-        settings = {**self.task.settings(), "epochs_scale": self.task.epochs_scale, "method": self.method}
+        method = asdict(self.method)
+        if not self.method.one_student:  # as before there was this choice
+            del method["one_student"]
+        settings = {**self.task.settings(), "epochs_scale": self.task.epochs_scale, "method": method}
         settings |= {"stages": [stage.name for stage in self.stages], **asdict(self.selection)}
         if not isinstance(self.task.student, str):
             settings["student"] = self.task.student

@@ -46,11 +46,11 @@ def row_weights(
             f"stage {stage.name} weights rows without label by the teacher's confidence in one class, which a "
             f"{problem} task does not have; use row_weight: uniform"
         )
-    if stage.row_weight == "balanced":
-        classes = rows.labels if logits is None else np.where(rows.labelled, rows.labels, logits.argmax(1))
+    if stage.row_weight == "balanced":  # both groups by themselves, since a label term sees one of them
         weights = np.ones(len(rows))
-        counted = rows.labelled | (logits is not None)
-        weights[counted] = balanced_weights(classes[counted])
+        weights[rows.labelled] = balanced_weights(rows.labels[rows.labelled])
+        if logits is not None:
+            weights[~rows.labelled] = balanced_weights(logits[~rows.labelled].argmax(1))
         return weights
     if unlabelled:
         log.info(

@@ -43,8 +43,10 @@ def test_the_card_of_a_calibrated_and_exported_student(
     assert printed[0][0]["label"] in ("negative", "positive")
     assert "calibration.html" in {file.name for file in calibrated.iterdir()}
 
-    with pytest.raises(InputError, match=r"films\.json is an evaluation of .*s, not of .*teacher"):
+    with pytest.raises(InputError, match=r"films\.json was not made from .*teacher as it is now"):
         card(model=meta_teacher, evaluations=files)
+    with pytest.raises(InputError, match=r"exported was not made from .*s as it is now"):
+        card(model=student, exported=exported)
     with pytest.raises(InputError, match="is no evaluation"):
         card(model=student, evaluations=[student / "config.json"])
     with pytest.raises(InputError, match="holds no classifier"):

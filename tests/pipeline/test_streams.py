@@ -42,7 +42,8 @@ def test_lines_come_in_pieces() -> None:
 
 
 def test_answers_keep_the_order_and_name_bad_lines() -> None:
-    lines = b'{"text_a": "one"}\n\nno json\n{"guid": "g", "text_a": "two"}\n{"text_a": " "}\n{"text_a": "\xff"}\n[1]'
+    first = b'\xef\xbb\xbf{"guid": null, "text_a": "one"}'
+    lines = first + b'\n\nno json\n{"guid": "g", "text_a": "two"}\n{"text_a": " "}\n{"text_a": "\xff"}\n[1]'
     sink = io.StringIO()
     predict_stream(io.BufferedReader(io.BytesIO(lines)), sink, echo, True)
     answers = [json.loads(line) for line in sink.getvalue().splitlines()]

@@ -210,6 +210,7 @@ def test_a_student_is_not_cut_from_a_teacher_that_is_not_there(teacher: TeacherR
         (stage(LABEL, row_weight="shuffled_prototype"), True, False, False, False, True),
         (stage(LABEL, row_weight="shuffled_expertise"), True, True, False, True, True),
         (stage(LABEL, row_weight="balanced"), False, False, False, False, True),
+        (stage(HIDDEN, row_weight="balanced", rows=["labelled", "unlabelled"]), False, True, True, True, False),
         # The teacher's confidence weighs rows without label.
         (stage(LABEL, row_weight="prototype", rows=["labelled", "unlabelled"]), True, True, False, True, True),
     ],

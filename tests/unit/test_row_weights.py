@@ -37,6 +37,14 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert [balanced_weights(classes)[classes == c].sum() for c in (0, 2, 5)] == pytest.approx([7 / 3] * 3)
 
 
+def test_labelled_and_unlabelled_rows_are_balanced_by_themselves(rows: EncodedRows) -> None:
+    # Labels 0, 1, 1, 1; the teacher gives the rows without label the classes 1, 0, 0.
+    chosen = rows.select(np.array([0, 1, 1, 1, 2, 2, 2]))
+    logits = np.array([[9.0, 0.0]] * 4 + [[0.0, 1.0], [2.0, 1.0], [3.0, 0.0]])
+    weights = row_weights(stage("balanced"), chosen, logits, "single_label", 1)
+    assert weights == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3, 1.5, 0.75, 0.75])
+
+
 def test_expertise_by_hand() -> None:
     assert expertise_weights(SCORES, LOGITS, np.array([0, 1, 0]), LABELLED) == pytest.approx(EXPERTISE)
     assert prototype_weights(SCORES, LOGITS, LABELLED) == pytest.approx([0.2, 1.0, 0.75])
@@ -65,7 +73,7 @@ def stage(row_weight: Any) -> Stage:
     [
         ("uniform", [1, 1, 1]),
         ("prototype", [0.2, 1.0, 0.75]),
-        ("balanced", [1.5, 0.75, 0.75]),  # the teacher gives the third row class 1
+        ("balanced", [1, 1, 1]),
         ("expertise", EXPERTISE),
         ("expertise_easynlp", EXPERTISE),
     ],
