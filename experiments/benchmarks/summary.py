@@ -43,7 +43,7 @@ def tables() -> str:
     machine, precision = stages["long"]["machine"], stages["long"]["precision"]
     note = f"{machine['cores']} cores, {machine['processor']}, metakd in {precision}, the others in fp32."
     return "\n\n".join(
-        [speed_table(stages), loss_table(stages), tuning_table(), other_figures(), note],
+        [speed_table(stages), loss_table(stages), tuning_table(), inference_table(), other_figures(), note],
     )
 
 
@@ -98,6 +98,23 @@ def tuning_table() -> str:
             lines.append([kind, stage, f"{auto:.1f}", f"{off:.1f}", f"{ratio:.1f}x", f"{difference:.0e}"])
     headers = ["rows", "rows/s in", "cpu_tuning: auto", "cpu_tuning: off", "auto / off", "difference of losses"]
     return markdown(headers, lines, 2)
+
+
+def inference_table() -> str:
+    """Rows per second of each form of each classifier by batch size, and the latency of a single row."""
+    models: dict[str, dict[int, dict[str, Any]]] = {}
+    for figures in result("inference")["models"]:
+        models.setdefault(figures["model"], {})[figures["batch_size"]] = figures
+    sizes = list(next(iter(models.values())))
+    lines = []
+    for name, by_size in models.items():
+        speeds = [f"{by_size[size]['rows_per_second']:,.0f} ({by_size[size]['ratio']:.1f}x)" for size in sizes]
+        single = by_size[sizes[0]]
+        latency = f"{single['p50_ms']:.1f}, {single['p95_ms']:.1f}"
+        lines.append([Path(name).name.replace("model-int8.onnx", "student, ONNX int8").replace("model.onnx", "student, "
+                      "ONNX fp32"), f"{single['megabytes']:.1f}", *speeds, latency])  # fmt: skip
+    headers = ["classifier", "MB", *(f"rows/s at {size}" for size in sizes), "ms of one row, p50, p95"]
+    return markdown(headers, lines, 1)
 
 
 def other_figures() -> str:
