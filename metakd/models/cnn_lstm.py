@@ -195,6 +195,8 @@ class BiLSTMForSequenceClassification(SmallClassifier):
         self.post_init()
 
     def encode(self, embedded: Tensor, mask: Tensor) -> tuple[list[Tensor], Tensor]:
+        if torch.compiler.is_exporting():
+            return self.encode_padded(embedded, mask)
         mask = mask.cpu()  # pack_padded_sequence wants lengths on the CPU
         if bool((mask[:, 1:] & ~mask[:, :-1]).any()):
             raise InputError('a BiLSTM needs rows padded on the right; set the tokenizer\'s padding_side to "right"')
@@ -206,6 +208,38 @@ class BiLSTMForSequenceClassification(SmallClassifier):
             packed_states, (final, _) = layer(packed)
             states.append(pad_packed_sequence(packed_states, batch_first=True, total_length=embedded.shape[1])[0])
         return states, F.relu(self.dense(torch.cat([final[0], final[1]], dim=-1)))
+
+    def encode_padded(self, embedded: Tensor, mask: Tensor) -> tuple[list[Tensor], Tensor]:
+        """`encode` in operations that a graph has; the packed form depends on values. Dropout is off."""
+        lengths = mask.sum(1, keepdim=True).clamp(min=1)
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        turned = (lengths - 1 - positions).clamp(min=0)  # a row backwards
+        shown = (positions < lengths).unsqueeze(-1).to(embedded.dtype)
+        states, features = [embedded], embedded
+        for layer in self.layers:
+            assert isinstance(layer, nn.LSTM)
+            forwards = one_direction(layer, "")(states[-1])[0]
+            backwards = one_direction(layer, "_reverse")(take(states[-1], turned))[0]
+            features = torch.cat([take(each, lengths - 1)[:, 0] for each in (forwards, backwards)], dim=-1)
+            states.append(torch.cat([forwards, take(backwards, turned)], dim=-1) * shown)
+        return states[1:], F.relu(self.dense(features))
+
+
+def take(values: Tensor, tokens: Tensor) -> Tensor:
+    """Values [B, L, D] of these tokens [B, K]: [B, K, D]."""
+    return values.gather(1, tokens.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+
+
+def one_direction(lstm: nn.LSTM, suffix: str) -> nn.LSTM:
+    """One direction of an LSTM of one layer, with the same parameters.
+
+    Args:
+        suffix: "" or "_reverse", of the parameters' names.
+    """
+    direction = nn.LSTM(lstm.input_size, lstm.hidden_size, batch_first=True)
+    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+        setattr(direction, name, getattr(lstm, name + suffix))
+    return direction
 
 
 def copy_word_embeddings(model: PreTrainedModel, words: Tensor) -> None:

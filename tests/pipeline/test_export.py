@@ -11,7 +11,7 @@ import pytest
 from accelerate import Accelerator
 from transformers import AutoTokenizer
 
-from metakd.config import FreshStudent, Student, StudentFromTeacher, TextCNNStudent
+from metakd.config import BiLSTMStudent, FreshStudent, StaticStudent, Student, StudentFromTeacher, TextCNNStudent
 from metakd.data.encoding import EncodedRows
 from metakd.data.labels import Labels
 from metakd.data.tables import read_rows, write_rows
@@ -25,6 +25,8 @@ STUDENTS: dict[str, Student] = {
     "cut": StudentFromTeacher(2),
     "narrow": FreshStudent(8, 1, heads=2),
     "text_cnn": TextCNNStudent("text_cnn", filters=4),
+    "bilstm": BiLSTMStudent("bilstm", lstm_size=3, layers=2),
+    "static": StaticStudent("static", embedding_size=8),
 }
 
 

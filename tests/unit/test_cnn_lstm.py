@@ -118,6 +118,17 @@ def test_bilstm_equals_torch_lstm_on_each_row() -> None:
         torch.testing.assert_close(output.logits[i], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_bilstm_of_an_exported_graph_equals_the_packed_one() -> None:
+    config = BiLSTMConfig(vocab_size=20, embedding_size=4, lstm_size=3, num_hidden_layers=2, num_labels=2)
+    model = BiLSTMForSequenceClassification(config).eval()
+    embedded, mask = torch.randn(4, 6, 4), torch.tensor([6, 3, 1, 0])[:, None] > torch.arange(6)
+    embedded = embedded * mask[..., None]
+    (packed, features), (padded, other) = model.encode(embedded, mask), model.encode_padded(embedded, mask)
+    torch.testing.assert_close(other, features)
+    for one, two in zip(padded, packed, strict=True):
+        torch.testing.assert_close(one, two)
+
+
 def test_bilstm_drops_out_between_layers() -> None:
     model = bilstm(0.5).train()
     ids, mask = rows((9, 5), 9)
