@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from metakd.cli import run
-from metakd.errors import InputError
+from metakd.errors import InputError, name_list
 from metakd.manifests import MANIFEST, read_json, write_json
 from metakd.ranges import Range
 from metakd.steps import Step
 
 if TYPE_CHECKING:
     from metakd.evaluation.calibration import Calibration
+
+log = logging.getLogger(__name__)
+FEW_ROWS = 100
 
 
 def main(
@@ -70,6 +74,12 @@ def main(
         other = load_trained_classifier(teacher, None, accelerator, "off")
         order = label_order(other.labels.names, labels.names, str(teacher))
         right = predict_logits(other.model, other.encode(table, domains, domain), accelerator)[:, order].argmax(1)
+    missing = [name for number, name in enumerate(labels.names) if not (rows.labels == number).any()]
+    if missing or len(rows) < FEW_ROWS:
+        log.warning(
+            "NOTE: %d rows%s are few to calibrate on; the result may not hold for others", len(rows),
+            f", none of class {name_list(missing)}," if missing else "",
+        )  # fmt: skip
     calibration = calibrate(logits, rows.labels, right, labels.names, target)
     divide_logits(classifier.model, calibration.temperature)
     divided = predict_logits(classifier.model, rows, accelerator)
@@ -81,7 +91,7 @@ def main(
             save_model(folder, classifier.model, classifier.tokenizer, info, {})
             right_is = "the label" if teacher is None else f"the class that {teacher} predicts"
             write_json(folder / CALIBRATION, {**asdict(calibration), "domain": domain, "right_is": right_is})
-            report = calibration_report(calibration, out.name, lines_of(calibration, out))
+            report = calibration_report(calibration, out.name, lines_of(calibration, Path(out.name)))
             (folder / "calibration.html").write_text(to_html(report), "utf-8")
     print("\n".join(lines_of(calibration, out)))
 

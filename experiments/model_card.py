@@ -6,7 +6,8 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.errors import InputError
-from metakd.manifests import read_json
+from metakd.manifests import changed_afterwards, read_json
+from metakd.paths import kept_place
 
 
 def main(
@@ -19,7 +20,7 @@ def main(
     """Write MODEL/README.md with Hugging Face metadata, from what training and evaluation have left.
 
     Nothing in it is typed by hand: run it again after a new evaluation. Add what only people know, e.g. a licence, to
-    the file that you publish.
+    the file that you publish; a file that was there before is kept beside the new one.
 
     Args:
         model: folder of a classifier that distill.py, train_teacher.py, calibrate.py or trim_vocabulary.py made.
@@ -37,8 +38,16 @@ def main(
     for path in evaluations:
         if not is_evaluation(read_json(path)):
             raise InputError(f"{path} is no evaluation; evaluate.py writes one")
-    out = out or model / "README.md"
-    out.write_text(model_card(model, config, evaluations, exported, text), "utf-8")
+    for made in filter(None, [model, exported]):
+        if change := changed_afterwards(made, verify=True):
+            raise InputError(f"{made} was changed after it was finished: {change}; make it again")
+    card, out = model_card(model, config, evaluations, exported, text), out or model / "README.md"
+    if out.exists() and out.read_bytes() != card.encode():
+        kept = kept_place(out)
+        out.rename(kept)
+        print(f"{out} was there before, and is kept as {kept}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(card, "utf-8")
     print(f"wrote {out}")
 
 

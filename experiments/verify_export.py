@@ -9,7 +9,7 @@ from metakd.cli import run
 from metakd.errors import InputError, name_list
 from metakd.export.layout import EXPECTED, EXPORT
 from metakd.machine import machine_info
-from metakd.manifests import content_hash, read_json
+from metakd.manifests import changed_afterwards, content_hash, read_json
 from metakd.ranges import Count, Range
 
 
@@ -31,9 +31,15 @@ def main(
         threads: that it computes with.
     """
     facts = read_json(model / EXPORT)
-    if not facts:
+    if not (model / EXPORT).is_file():
         raise InputError(f"{model} holds no {EXPORT}; name a folder that export.py wrote")
+    if not {"files", "table", "table_hash", "max_loss", "machine"} <= facts.keys():
+        raise InputError(f"{model / EXPORT} is damaged; export the model again")
     files = [model / name for name in facts["files"] if (model / name).is_file()]
+    for path in (*files, model / EXPECTED):
+        if not path.is_file() or (change := changed_afterwards(path, verify=True)):
+            what = f"was changed after it was written: {change}" if path.is_file() else "is missing"
+            raise InputError(f"{path} {what}; copy it again, or export the model again")
     if not files:
         raise InputError(f"{model} holds none of {name_list(facts['files'])}; export the model again")
     for name in facts["files"]:

@@ -69,6 +69,8 @@ def main(
         rows: that are timed, evenly from the table.
         rounds: timed passes of each, after one that is not timed.
     """
+    if not models:
+        raise InputError("--models is []; name at least one folder")
     if onnx_file(models[0]) is not None:
         raise InputError(f"{models[0]} is an ONNX file; name the folder that others are compared with first")
     candidates = [each for model in models for each in forms(model, table, rows, batch_sizes, threads)]

@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest
 
+from metakd.errors import InputError
 from metakd.evaluation.statistics import brier_score, expected_calibration_error
 
 CALIBRATION = "calibration.json"  # in the folder of a calibrated classifier
@@ -25,7 +26,15 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Args:
         logits: [n, C].
         labels: class numbers [n].
+
+    Raises:
+        InputError: no prediction is wrong, so that no temperature is low enough.
     """
+    if (logits.argmax(1) == labels).all():
+        raise InputError(
+            f"all {len(labels)} predictions are right, so these rows cannot tell how sure the classifier may be; use "
+            "more rows"
+        )
 
     def loss(log_temperature: float) -> float:
         scaled = log_softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)

@@ -21,8 +21,8 @@ from metakd.data.tables import UNLABELLED
 from metakd.errors import InputError
 from metakd.export.onnx_files import LABELS, MAX_LENGTH, PROBLEM, require_export_packages
 from metakd.models.loading import load_tokenizer
-from metakd.models.model_files import reading
-from metakd.training.inference import LoadedClassifier, load_trained_classifier
+from metakd.models.model_files import explaining
+from metakd.training.inference import LoadedClassifier, load_trained_classifier, require_room
 
 # Of 8-bit students rows/s are highest at 8 to 16 rows a batch, whose activations fit into the cache.
 BATCH_SIZE = 16
@@ -101,7 +101,8 @@ def load_onnx(file: Path, threads: int = 1) -> OnnxClassifier:
         raise InputError(f"{file}: no such file; write it with export.py")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
-    with reading(file, "ONNX model"):
+    damaged = f"no ONNX model could be loaded from {str(file)!r}; copy it again, or export the model again"
+    with explaining(lambda why: f"{damaged} ({why})"):
         session = onnxruntime.InferenceSession(
             str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_FUSIONS
         )
@@ -140,6 +141,7 @@ def load_predictor(
     classifier = load_onnx(file, torch.get_num_threads())
     if max_length is not None and max_length > classifier.max_length:
         raise InputError(f"max_length is {max_length}, but {file} takes up to {classifier.max_length} tokens")
+    require_room(max_length or classifier.max_length, classifier.tokenizer)
     return OnnxClassifier(
         classifier.model, classifier.tokenizer, classifier.labels, max_length or classifier.max_length
     )

@@ -82,7 +82,8 @@ def read_line(raw: bytes, number: int) -> Row | TableError:
         values = parse_json_object(STDIN, raw.decode("utf-8", "surrogateescape"), number)
         row = {**values, "guid": str(number) if values.get("guid") is None else values["guid"]}
         check_columns(STDIN, number, list(row), UNLABELLED)
-        return checked_texts(STDIN, number, row, UNLABELLED)
+        read = {name: row.get(name) for name in ("guid", "text_a", "text_b")}
+        return checked_texts(STDIN, number, read, UNLABELLED)
     except TableError as error:
         return error
 

@@ -79,16 +79,28 @@ def load_trained_classifier(
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder of a trained classifier")
+    if any(folder.glob("*.onnx")) and not any(folder.glob("*.safetensors")):
+        raise InputError(f"{folder} holds exported files; name the folder of the classifier that they were made from")
     config, info = load_config(str(folder)), load_info(folder)
     if not is_classifier(config):
         raise InputError(f"{folder} holds no trained classifier")
     labels = labels_of(config)
     length = max_length or (info.max_length if info else 128)
     model, tokenizer = load_with_tokenizer(str(folder), labels, length)
+    require_room(length, tokenizer)
     model.to(accelerator.device).eval()
     if cpu_tuning == "auto" and accelerator.device.type == "cpu":
         tune(model)
     return LoadedClassifier(model, tokenizer, labels, length)
+
+
+def require_room(max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a length that has no room for a token beside the special ones."""
+    special = tokenizer.num_special_tokens_to_add(pair=True)
+    if max_length <= special:
+        raise InputError(
+            f"max_length is {max_length}, but {special} tokens of a row are special; use {special + 1} or more"
+        )
 
 
 def load_to_rewrite(folder: Path) -> tuple[LoadedClassifier, Accelerator]:

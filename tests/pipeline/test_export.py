@@ -95,7 +95,7 @@ def test_a_file_that_loses_too_much_is_not_handed_on(
     export(model=meta_teacher, table=tables["train"], out=tmp_path / "e", formats="onnx")
     assert load_onnx(tmp_path / "e/model.onnx").labels == Labels(("negative", "positive"))
     (tmp_path / "e/model.onnx").write_bytes(b"no model")
-    with pytest.raises(InputError, match=r"no ONNX model could be loaded from '.*model\.onnx'"):
+    with pytest.raises(InputError, match=r"no ONNX model could be loaded from '.*model\.onnx'; copy it again"):
         load_onnx(tmp_path / "e/model.onnx")
 
 
@@ -127,5 +127,19 @@ def test_a_trimmed_export_is_verified_elsewhere(
     assert f"{out / 'model.onnx'}: is not there" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"^model-int8\.onnx and .* may lose more than 1 points on this machine"):
         verify(model=out, table=tables["dev"], max_loss=1.0)
+    (out / "model-int8.onnx").write_bytes((out / "model-int8.onnx").read_bytes()[:-1] + b"x")
+    with pytest.raises(
+        InputError, match=r"model-int8\.onnx was changed after it was written: .* other bytes; copy it again"
+    ):
+        verify(model=out, table=tables["dev"])
+    (out / "export.json").write_text("[]")
+    with pytest.raises(InputError, match=r"export\.json is damaged; export the model again"):
+        verify(model=out, table=tables["dev"])
+    with pytest.raises(InputError, match="e holds exported files; name the folder of"):
+        script("experiments/evaluate.py").main(model=out, table=tables["test"], out=tmp_path / "x.json")
+    with pytest.raises(InputError, match=r"max_length is 2, but 3 tokens of a row are special; use 4 or more"):
+        script("experiments/predict.py").main(
+            model=meta_teacher, table=tables["test"], out=tmp_path / "x.tsv", max_length=2
+        )
     with pytest.raises(InputError, match=r"holds no export\.json"):
         verify(model=meta_teacher, table=tables["dev"])

@@ -47,6 +47,16 @@ def test_the_card_of_a_calibrated_and_exported_student(
         card(model=meta_teacher, evaluations=files)
     with pytest.raises(InputError, match=r"exported was not made from .*s as it is now"):
         card(model=student, exported=exported)
+    (calibrated / "README.md").write_text("with a licence")
+    card(model=calibrated)
+    assert (calibrated / "README.md.kept").read_text() == "with a licence"
+    card(model=calibrated, out=tmp_path / "new/card.md")
+    assert (tmp_path / "new/card.md").read_text() == (calibrated / "README.md").read_text()
+    config = student / "config.json"
+    config.write_text(config.read_text().replace("negative", "bad"))
+    with pytest.raises(InputError, match=r"s was changed after it was finished: config\.json has .* bytes"):
+        card(model=student)
+    config.write_text(config.read_text().replace("bad", "negative"))
     with pytest.raises(InputError, match="is no evaluation"):
         card(model=student, evaluations=[student / "config.json"])
     with pytest.raises(InputError, match="holds no classifier"):

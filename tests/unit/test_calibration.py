@@ -5,6 +5,7 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import beta
 
+from metakd.errors import InputError
 from metakd.evaluation.calibration import (
     choose_threshold,
     class_wise_errors,
@@ -29,6 +30,11 @@ def test_the_temperature_undoes_a_factor_on_calibrated_logits(factor: float) -> 
     before = expected_calibration_error(softmax(factor * logits, axis=1), labels)
     after = expected_calibration_error(softmax(factor * logits / temperature, axis=1), labels)
     assert after < 0.02 and (factor == 1 or before > 5 * after)
+
+
+def test_rows_that_are_all_right_have_no_temperature() -> None:
+    with pytest.raises(InputError, match="all 2 predictions are right"):
+        fit_temperature(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
 
 
 def test_two_classes_by_hand() -> None:
