@@ -64,15 +64,17 @@ def main(
         raise InputError(f"{model} is a {labels.problem} model; only one class per row can be compared")
     domains = domain_names(table)
     rows = classifier.encode(table, domains)
-    reference = Reference(table, domains, predict_logits(classifier.model, rows, accelerator), max_loss)
+    logits = predict_logits(classifier.model, rows, accelerator)
     if trim is not None:
         classifier = with_tokens_of(classifier, trim, accelerator)
+        rows = classifier.encode(table, domains)
+    reference = Reference(rows, logits, max_loss)
     with step.workspace() as folder:
         if folder is None:
             return
         made = export_files(classifier, folder, wanted, reference, accelerator)
         columns = prediction_columns(labels, ["logits"])
-        write(folder / EXPECTED, prediction_rows(rows.guids, reference.logits, labels, columns), columns, ".tsv")
+        write(folder / EXPECTED, prediction_rows(rows.guids, logits, labels, columns), columns, ".tsv")
         files = {
             name: {"way": way, "bytes": (folder / name).stat().st_size, **asdict(loss)}
             for name, (way, loss) in made.items()

@@ -54,11 +54,10 @@ def main(
     from metakd.export.exporting import Reference, in_words
     from metakd.export.sessions import load_onnx
 
-    domains = domain_names(table)
     exported = load_onnx(files[0])
-    guids = exported.encode(table, domains).guids
-    logits = read_logits(model / EXPECTED, exported.labels, guids[:], np.ones(len(guids), dtype=bool))
-    reference = Reference(table, domains, logits, facts["max_loss"] if max_loss is None else max_loss)
+    rows = exported.encode(table, domain_names(table))
+    logits = read_logits(model / EXPECTED, exported.labels, rows.guids[:], np.ones(len(rows), dtype=bool))
+    reference = Reference(rows, logits, facts["max_loss"] if max_loss is None else max_loss)
     for place, machine in (("exported", facts["machine"]), ("here", machine_info("torch", "onnx", "onnxruntime"))):
         print(f"{place}: {', '.join(f'{name} {value}' for name, value in machine.items())}")
     lost = []

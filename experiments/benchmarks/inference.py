@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from metakd.cli import run
 from metakd.data.batches import plan_inference
-from metakd.data.encoding import Batch
+from metakd.data.encoding import Batch, EncodedRows
 from metakd.errors import InputError
 from metakd.evaluation.model_facts import weight_bytes
 from metakd.export.sessions import load_onnx, onnx_file
@@ -124,9 +124,9 @@ def forms(model: Path, table: Path, rows: int, batch_sizes: list[int], threads: 
         yield Candidate(f"{model} {name}", weight_bytes(model) / 1e6, batches, predict)
 
 
-def batches_of(encoded: Any, rows: int, batch_sizes: list[int]) -> dict[int, list[Batch]]:
+def batches_of(encoded: EncodedRows, rows: int, batch_sizes: list[int]) -> dict[int, list[Batch]]:
     """Batches of rows that lie evenly in a table."""
-    chosen = encoded.select(np.linspace(0, len(encoded) - 1, min(rows, len(encoded))).astype(np.int64))
+    chosen = encoded.spread(rows)
     return {size: [chosen.batch(n) for n in plan_inference(chosen.lengths, size, 0, 1)] for size in batch_sizes}
 
 

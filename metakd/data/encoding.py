@@ -70,6 +70,10 @@ class EncodedRows:
         arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in ARRAYS}
         return replace(self, tokens=self.tokens.select(rows), **arrays)
 
+    def spread(self, most: int) -> EncodedRows:
+        """At most so many rows, which lie evenly in the table."""
+        return self.select(np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64))
+
     def of_domain(self, domain: int) -> EncodedRows:
         """The rows of a domain."""
         return self.select(np.flatnonzero(self.domains == domain))

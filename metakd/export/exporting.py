@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 
+from metakd.data.encoding import EncodedRows
 from metakd.errors import InputError
 from metakd.export.gate import Loss, measure_loss
 from metakd.export.layout import FILES
@@ -25,22 +26,18 @@ class Reference:
     """What exported files are compared with.
 
     Args:
-        table: labelled rows.
-        domains: the domain names of the table.
+        rows: with labels, tokenised for the files.
         logits: of the model that is exported [n, C].
         max_loss: points of accuracy that a file may lose, with 95 % confidence.
     """
 
-    table: Path
-    domains: list[str]
+    rows: EncodedRows
     logits: np.ndarray
     max_loss: float
 
     def loss(self, file: Path, threads: int = 1) -> Loss:
         """What an ONNX file loses."""
-        exported = load_onnx(file, threads)
-        rows = exported.encode(self.table, self.domains)
-        return measure_loss(self.logits, exported.logits(rows), rows.labels)
+        return measure_loss(self.logits, load_onnx(file, threads).logits(self.rows), self.rows.labels)
 
 
 def export_files(
@@ -59,14 +56,14 @@ def export_files(
     classifier.model.config.save_pretrained(folder)
     whole = folder / FILES["onnx"]
     write_onnx(classifier, whole)
-    rows = classifier.encode(reference.table, reference.domains)
-    own = measure_loss(predict_logits(classifier.model, rows, accelerator), load_onnx(whole).logits(rows), rows.labels)
-    if own.largest_difference > LARGEST_DIFFERENCE:
+    rows = reference.rows
+    logits, exact = load_onnx(whole).logits(rows), predict_logits(classifier.model, rows, accelerator)
+    if (difference := float(np.abs(logits - exact).max())) > LARGEST_DIFFERENCE:
         raise InputError(
-            f"{classifier.model.name_or_path}: logits of the ONNX file differ by {own.largest_difference:.2g}, a fault "
-            "of the exporter for this family; it is not handed on"
+            f"{classifier.model.name_or_path}: logits of the ONNX file differ by {difference:.2g}, a fault of the "
+            "exporter for this family; it is not handed on"
         )
-    loss = reference.loss(whole)
+    loss = measure_loss(reference.logits, logits, rows.labels)
     if loss.largest_difference > LARGEST_DIFFERENCE and loss.highest > reference.max_loss:  # for want of tokens
         raise InputError(
             f"with the tokens of this table alone: {in_words(loss)}; trim with a table that has more of the words "
@@ -76,25 +73,27 @@ def export_files(
     for name in formats:
         if name != "onnx":
             file = folder / FILES[name]
-            made[file.name] = choose(name, whole, file, reference, classifier)
+            made[file.name] = choose(name, whole, file, reference)
     if "onnx" not in formats:
         whole.unlink()
         del made[whole.name]
     return made
 
 
-def choose(name: str, whole: Path, file: Path, reference: Reference, classifier: LoadedClassifier) -> tuple[str, Loss]:
+def choose(name: str, whole: Path, file: Path, reference: Reference) -> tuple[str, Loss]:
     """Write a file of a format in the first way that loses little enough; returns the way and what it loses."""
-    rows, tried = classifier.encode(reference.table, reference.domains), []
+    tried = []
     for way in WAYS[name]:
-        way.write(whole, file, rows)
+        way.write(whole, file, reference.rows)
         loss = reference.loss(file)
         if loss.highest <= reference.max_loss:
             return way.name, loss
         tried.append(f"{way.name}: {in_words(loss)}")
     raise InputError(
-        f"no {name} file is known to lose at most {reference.max_loss:g} points, so none is handed on; on {len(rows)} "
-        "rows:\n  " + "\n  ".join(tried) + "\nUse more labelled rows, a larger --max_loss, or other --formats"
+        f"no {name} file is known to lose at most {reference.max_loss:g} points, so none is handed on; on "
+        f"{len(reference.rows)} rows:\n  "
+        + "\n  ".join(tried)
+        + "\nUse more labelled rows, a larger --max_loss, or other --formats"
     )
 
 

@@ -124,7 +124,7 @@ def head_nodes(source: Path) -> list[str]:
 
 def calibration_batches(rows: EncodedRows, names: list[str]) -> Iterator[dict[str, np.ndarray]]:
     """Yield batches of rows that lie evenly in a table, as inputs of a session."""
-    chosen = rows.select(np.linspace(0, len(rows) - 1, min(CALIBRATION_ROWS, len(rows))).astype(np.int64))
+    chosen = rows.spread(CALIBRATION_ROWS)
     for numbers in plan_inference(chosen.lengths, CALIBRATION_BATCH, 0, 1):
         batch = chosen.batch(numbers)
         yield {name: batch[name].numpy() for name in names}

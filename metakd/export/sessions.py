@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from metakd.data.batches import plan_inference
-from metakd.data.encoding import Batch, EncodedRows, encode
+from metakd.data.encoding import Batch, EncodedRows
 from metakd.data.labels import Labels
-from metakd.data.tables import UNLABELLED
 from metakd.errors import InputError
 from metakd.export.onnx_files import LABELS, MAX_LENGTH, PROBLEM, require_export_packages
 from metakd.models.loading import load_tokenizer
 from metakd.models.model_files import explaining
-from metakd.training.inference import LoadedClassifier, load_trained_classifier, require_room
+from metakd.training.inference import Classifier, LoadedClassifier, load_trained_classifier, require_room
 
 # Of 8-bit students rows/s are highest at 8 to 16 rows a batch, whose activations fit into the cache.
 BATCH_SIZE = 16
@@ -49,33 +47,19 @@ class OnnxNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class OnnxClassifier:
+class OnnxClassifier(Classifier):
     """An ONNX file, ready to predict.
 
     Args:
         model: runs it.
-        tokenizer: its own.
-        labels: of its logits.
-        max_length: tokens that a row is cut to.
     """
 
     model: OnnxNetwork
-    tokenizer: PreTrainedTokenizerBase
-    labels: Labels
-    max_length: int
 
     @property
     def compute(self) -> Callable[[Batch], Tensor]:
         """A function from a batch to the logits [B, C]."""
         return self.model
-
-    def encode(self, table: str | Path, domains: list[str]) -> EncodedRows:
-        """The rows of a labelled table, tokenised for this model."""
-        return encode(table, self.tokenizer, self.max_length, self.labels, domains)
-
-    def encode_texts(self, table: str | Path) -> EncodedRows:
-        """The texts of a table, tokenised for this model; labels are not read."""
-        return encode(table, self.tokenizer, self.max_length, required=UNLABELLED)
 
     def logits(self, rows: EncodedRows, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """Logits of every row [n, C]."""
@@ -111,8 +95,7 @@ def load_onnx(file: Path, threads: int = 1) -> OnnxClassifier:
         labels, max_length = Labels(tuple(json.loads(facts[LABELS])), facts[PROBLEM]), int(facts[MAX_LENGTH])
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{file} does not say its labels and length; write it with export.py") from None
-    network = OnnxNetwork(session, str(file))
-    return OnnxClassifier(network, load_tokenizer(str(file.parent)), labels, max_length)
+    return OnnxClassifier(load_tokenizer(str(file.parent)), labels, max_length, OnnxNetwork(session, str(file)))
 
 
 def onnx_file(model: Path) -> Path | None:
@@ -141,7 +124,6 @@ def load_predictor(
     classifier = load_onnx(file, torch.get_num_threads())
     if max_length is not None and max_length > classifier.max_length:
         raise InputError(f"max_length is {max_length}, but {file} takes up to {classifier.max_length} tokens")
-    require_room(max_length or classifier.max_length, classifier.tokenizer)
-    return OnnxClassifier(
-        classifier.model, classifier.tokenizer, classifier.labels, max_length or classifier.max_length
-    )
+    classifier = replace(classifier, max_length=max_length or classifier.max_length)
+    require_room(classifier.max_length, classifier.tokenizer)
+    return classifier

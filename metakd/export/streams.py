@@ -12,20 +12,17 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 
-from metakd.data.batches import plan_inference
 from metakd.data.encoding import encode_few
 from metakd.data.formats import Row, TableError, parse_json_object
 from metakd.data.logits_files import prediction_rows
 from metakd.data.tables import UNLABELLED, check_columns, checked_texts
 from metakd.export.sessions import OnnxClassifier
-from metakd.training.inference import LoadedClassifier, require_finite, to_device
+from metakd.training.inference import LoadedClassifier, infer_batches
 
 STDIN = Path("standard input")  # in messages
 CHUNK = 1 << 16  # bytes read at a time, at most
-BATCH_SIZE = 64
 log = logging.getLogger(__name__)
 
 
@@ -113,9 +110,6 @@ def predict_rows(
     guids, texts = [row["guid"] for row in rows], {name: [row[name] for row in rows] for name in ("text_a", "text_b")}
     encoded = encode_few(guids, texts, classifier.tokenizer, classifier.max_length)
     logits = np.zeros((len(rows), len(classifier.labels.names)), dtype=np.float32)
-    for chosen in plan_inference(encoded.lengths, BATCH_SIZE, 0, 1):
-        with torch.no_grad(), accelerator.autocast():
-            values = classifier.compute(to_device(encoded.batch(chosen), accelerator.device))
-        require_finite([values], classifier.model, encoded, chosen, "predicting")
-        logits[chosen] = values.float().cpu().numpy()
+    for chosen, values in infer_batches(encoded, classifier.model, classifier.compute, accelerator, "predicting"):
+        logits[chosen] = values
     return prediction_rows(guids, logits, classifier.labels, columns, abstain_below)

@@ -35,25 +35,18 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 @dataclass(frozen=True)
-class LoadedClassifier:
-    """A trained classifier, ready to predict.
+class Classifier:
+    """What a classifier makes of tables, whatever runs it.
 
     Args:
-        model: on the device, in eval mode.
         tokenizer: its own.
         labels: of its logits.
         max_length: tokens that a row is cut to.
     """
 
-    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     labels: Labels
     max_length: int
-
-    @property
-    def compute(self) -> Callable[[Batch], Tensor]:
-        """A function from a batch to the logits [B, C]."""
-        return logits_fn(self.model)
 
     def encode(self, table: str | Path, domains: list[str], domain: str = "") -> EncodedRows:
         """The rows of a labelled table that belong to a domain, or all of them, tokenised for this model."""
@@ -63,6 +56,22 @@ class LoadedClassifier:
     def encode_texts(self, table: str | Path) -> EncodedRows:
         """The texts of a table, tokenised for this model; labels are not read."""
         return encode(table, self.tokenizer, self.max_length, required=UNLABELLED)
+
+
+@dataclass(frozen=True)
+class LoadedClassifier(Classifier):
+    """A trained classifier, ready to predict.
+
+    Args:
+        model: on the device, in eval mode.
+    """
+
+    model: PreTrainedModel
+
+    @property
+    def compute(self) -> Callable[[Batch], Tensor]:
+        """A function from a batch to the logits [B, C]."""
+        return logits_fn(self.model)
 
 
 def load_trained_classifier(
@@ -91,7 +100,7 @@ def load_trained_classifier(
     model.to(accelerator.device).eval()
     if cpu_tuning == "auto" and accelerator.device.type == "cpu":
         tune(model)
-    return LoadedClassifier(model, tokenizer, labels, length)
+    return LoadedClassifier(tokenizer, labels, length, model)
 
 
 def require_room(max_length: int, tokenizer: PreTrainedTokenizerBase) -> None:
