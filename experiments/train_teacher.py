@@ -73,7 +73,7 @@ def main(
         if folder is None:
             return
         progress = fit(
-            teacher.job, accelerator, epochs_of(plan.recipe, len(teacher.job.rows), task.training, "teacher"),
+            teacher.job, accelerator, epochs_of(plan.recipe, teacher.job.rows.lengths, task.training, "teacher"),
             plan.recipe.learning_rate, task.training, step.scratch / "training", "teacher",
         )  # fmt: skip
         beats_baseline = None  # not known without dev labels

@@ -124,7 +124,10 @@ class Training:
         batch_size: rows per optimizer step, summed over all processes and micro-batches.
         micro_batch_size: largest number of rows per process in one forward pass. A smaller one saves memory; the
             result is the same where there is no dropout.
-        warmup: fraction of the steps in which the learning rate rises; then it falls linearly to zero.
+        max_tokens: most tokens per optimizer step, instead of `batch_size`; batches of translations are measured so.
+        warmup: fraction of the steps in which the learning rate rises linearly.
+        schedule: how it falls afterwards: "linear" to zero, or "inverse_sqrt", with the square root of the step.
+        average_last: number of last epochs whose weights are averaged; then no epoch is chosen on dev. 1: none are.
         weight_decay: of AdamW, on matrices only.
         max_grad_norm: gradients are clipped to this norm; 0 leaves them as they are.
         seed: of the order of rows, dropout, fresh weights, false domain labels and visible labels.
@@ -140,7 +143,10 @@ class Training:
 
     batch_size: Count = 32
     micro_batch_size: Count | None = None
+    max_tokens: Count | None = None
     warmup: BelowOne = 0.1
+    schedule: Literal["linear", "inverse_sqrt"] = "linear"
+    average_last: Count = 1
     weight_decay: NotNegative = 0.01
     max_grad_norm: NotNegative = 1.0
     seed: Seed = 1
@@ -158,6 +164,9 @@ class Training:
         settings = asdict(self)
         for name in ("checkpoint_seconds", "teacher_cache_gb", "log_with"):
             del settings[name]
+        for name in ("max_tokens", "schedule", "average_last"):  # as before there were these settings
+            if settings[name] == getattr(type(self), name):
+                del settings[name]
         return settings
 
 

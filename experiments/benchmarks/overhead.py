@@ -34,7 +34,7 @@ from metakd.objectives.distillation import DistillationObjective
 from metakd.objectives.features import FeatureValues
 from metakd.objectives.terms import bind
 from metakd.training.jobs import DistillationJob
-from metakd.training.loop import fit, linear_schedule, parameter_groups
+from metakd.training.loop import fit, learning_rates, parameter_groups
 from metakd.training.runtime import start
 from metakd.training.teacher_outputs import TeacherOutputs
 
@@ -93,7 +93,7 @@ def main(
         with tuned(objective, accelerator.device, training.cpu_tuning, encoded):
             groups = parameter_groups(objective, training.weight_decay)
             optimizer = torch.optim.AdamW(groups, lr=stage.learning_rate, fused=True)
-            schedule = linear_schedule(optimizer, len(batches), training.warmup)
+            schedule = learning_rates(optimizer, "linear", len(batches), training.warmup)
             objective.train()
             for batch in batches:
                 with accelerator.autocast():

@@ -8,7 +8,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -17,9 +19,14 @@ from metakd.cpu.attention import FAST
 from metakd.cpu.dropout import replace_dropout
 from metakd.cpu.first_token import shorten_last_layer
 from metakd.cpu.used_words import train_used_words
-from metakd.data.encoding import EncodedRows
 from metakd.errors import InputError
 from metakd.models.attention import READING, use_attention
+
+
+class RowsWithWords(Protocol):
+    """Rows that know the token ids that occur in them."""
+
+    def used_ids(self) -> np.ndarray: ...
 
 
 def tune(module: nn.Module) -> Callable[[], None]:
@@ -29,6 +36,8 @@ def tune(module: nn.Module) -> Callable[[], None]:
     """
     undo: list[Callable[[], None]] = [replace_dropout(module)]
     for model in [m for m in module.modules() if isinstance(m, PreTrainedModel)]:
+        if model.config.is_encoder_decoder:  # its attention is causal, or has two lengths
+            continue
         before = model.config._attn_implementation
         if before not in ("sdpa", READING):
             continue
@@ -44,7 +53,7 @@ def tune(module: nn.Module) -> Callable[[], None]:
 
 
 @contextmanager
-def tuned(module: nn.Module, device: torch.device, setting: str, rows: EncodedRows) -> Iterator[None]:
+def tuned(module: nn.Module, device: torch.device, setting: str, rows: RowsWithWords) -> Iterator[None]:
     """Train a module in its fast form inside the block, if it lies on a CPU and the setting is "auto".
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,19 @@ def load_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in tensors.items():
             targets[name].copy_(tensor)
+
+
+def mean_of_files(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the tensors of several files; whole numbers are those of the last file."""
+    tensors = load_file(paths[-1])
+    for tensor in tensors.values():
+        if tensor.is_floating_point():
+            tensor.zero_()
+    for path in paths:
+        for name, tensor in load_file(path).items():
+            if tensor.is_floating_point():
+                tensors[name] += tensor / len(paths)
+    return tensors
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

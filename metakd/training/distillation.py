@@ -35,11 +35,11 @@ def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
     for prepared in run.stages:
         name, training = prepared.stage.name, run.plan.task.training
         folder = scratch / f"stage-{prepared.number}"
-        epochs = epochs_of(scaled_budget(prepared.stage, run.plan.task), len(prepared.rows), training, f"stage {name}")
+        rows, budget = prepared.rows, scaled_budget(prepared.stage, run.plan.task)
+        epochs = epochs_of(budget, rows.lengths, training, f"stage {name}")
         job = stage_job(run, prepared, epochs, folder / "teacher")
         log_stage(run, prepared)
         progress = fit(job, run.accelerator, epochs, prepared.stage.learning_rate, training, folder / "training", name)
-        rows = prepared.rows
         histories[name] = {**progress.summary(), "rows": len(rows), "labelled": int(rows.labelled.sum())}
         run.auxiliary_modules[f"projections-{folder_name(name)}"] = job.projections
         if run.accelerator.is_main_process:  # `fit` has waited for all processes

@@ -41,6 +41,8 @@ class TeacherJob(TrainingJob):
         select_by: the dev score, see `metakd.config.Task`.
     """
 
+    rows: EncodedRows
+
     def __init__(
         self,
         teacher: PreTrainedModel,
@@ -120,6 +122,8 @@ class MultiTaskJob(TrainingJob):
         select_by: the dev score, see `metakd.config.Task`.
     """
 
+    rows: EncodedRows
+
     def __init__(
         self,
         models: list[PreTrainedModel],
@@ -164,6 +168,8 @@ class DistillationJob(TrainingJob):
         accelerator: of this process.
         select_by: the dev score, see `metakd.config.Task`.
     """
+
+    rows: EncodedRows
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,21 +22,42 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LinearLR, LRScheduler, SequentialLR
+from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler, SequentialLR
 from tqdm import tqdm
 
 from metakd.config import Training
 from metakd.cpu.tuning import tuned
-from metakd.data.batches import micro_batches, plan_epoch, steps_per_epoch
-from metakd.data.encoding import EncodedRows
-from metakd.methods.method import TeacherRecipe
-from metakd.methods.stage import Stage
+from metakd.data.batches import (
+    micro_batches,
+    plan_epoch,
+    plan_epoch_by_tokens,
+    steps_by_tokens,
+    steps_per_epoch,
+)
 from metakd.training import checkpoints
 from metakd.training.progress import Progress, epoch_line
 from metakd.training.runtime import seed_everything
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
+
+
+class Budget(Protocol):
+    """How long a stage, a teacher or a translator is trained."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def min_steps(self) -> int: ...
+
+
+class TrainingRows(Protocol):
+    """What the loop asks of training rows: their number, tokens per row [n] and, on a CPU, the token ids that occur."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+    def used_ids(self) -> np.ndarray: ...
 
 
 class TrainingJob:
@@ -61,7 +82,7 @@ class TrainingJob:
     def __init__(
         self,
         objective: nn.Module,
-        rows: EncodedRows,
+        rows: TrainingRows,
         scales: dict[str, float],
         weights: dict[str, np.ndarray],
         denominators: dict[str, np.ndarray],
@@ -82,9 +103,23 @@ class TrainingJob:
         return None
 
 
-def epochs_of(budget: Stage | TeacherRecipe, rows: int, training: Training, name: str) -> int:
-    """The epochs of a stage or teacher on so many rows: its `epochs`, or more until it has `min_steps`."""
-    epochs = max(budget.epochs, math.ceil(budget.min_steps / steps_per_epoch(rows, training.batch_size)))
+def steps_of_epoch(lengths: np.ndarray, training: Training) -> int:
+    """Optimizer steps of an epoch over rows of these lengths [n]."""
+    if training.max_tokens is not None:
+        return steps_by_tokens(lengths, training.max_tokens)
+    return steps_per_epoch(len(lengths), training.batch_size)
+
+
+def rows_of_steps(lengths: np.ndarray, training: Training, epoch: int) -> list[np.ndarray]:
+    """The row numbers of each optimizer step of an epoch."""
+    if training.max_tokens is not None:
+        return plan_epoch_by_tokens(lengths, training.max_tokens, training.seed, epoch)
+    return plan_epoch(lengths, training.batch_size, training.seed, epoch)
+
+
+def epochs_of(budget: Budget, lengths: np.ndarray, training: Training, name: str) -> int:
+    """The epochs of a stage or teacher on rows of these lengths [n]: its `epochs`, or more until it has `min_steps`."""
+    epochs = max(budget.epochs, math.ceil(budget.min_steps / steps_of_epoch(lengths, training)))
     if epochs > budget.epochs:
         log.info("%s: %d epochs, since %d make fewer than %d steps", name, epochs, budget.epochs, budget.min_steps)
     return epochs
@@ -121,7 +156,7 @@ def run_epochs(
 ) -> Progress:
     """`fit`, for an objective in the form in which it is trained."""
     objective = job.objective
-    per_epoch = steps_per_epoch(len(job.rows), training.batch_size)
+    per_epoch = steps_of_epoch(job.rows.lengths, training)
     total, last_save = epochs * per_epoch, time.monotonic()
     plain_optimizer = torch.optim.AdamW(
         parameter_groups(objective, training.weight_decay),
@@ -132,12 +167,12 @@ def run_epochs(
     folder.mkdir(parents=True, exist_ok=True)
     accelerator.wait_for_everyone()
     progress = checkpoints.resume(folder / CHECKPOINT, objective, plain_optimizer)
-    schedule = linear_schedule(plain_optimizer, total, training.warmup, progress.step)
+    schedule = learning_rates(plain_optimizer, training.schedule, total, training.warmup, progress.step)
     show_bar = accelerator.is_main_process
     with tqdm(total=total, initial=progress.step, disable=None if show_bar else True, mininterval=1.0) as bar:
         while progress.step < total:
             epoch, position = divmod(progress.step, per_epoch)
-            steps = plan_epoch(job.rows.lengths, training.batch_size, training.seed, epoch)
+            steps = rows_of_steps(job.rows.lengths, training, epoch)
             job.start_epoch(steps, np.random.default_rng([training.seed, epoch, 1]))
             model.train(job.dropout)
             for rows in steps[position:]:
@@ -151,8 +186,11 @@ def run_epochs(
                 if progress.step % per_epoch and checkpoint_due(last_save, training.checkpoint_seconds, accelerator):
                     save_checkpoint(folder, objective, plain_optimizer, progress, accelerator)
                     last_save = time.monotonic()
-            if progress.finish_epoch(job.score(), per_epoch, job.keeps_best) and accelerator.is_main_process:
+            keeps_best = job.keeps_best and training.average_last == 1
+            if progress.finish_epoch(job.score(), per_epoch, keeps_best) and accelerator.is_main_process:
                 checkpoints.write(progress.best_file(folder), checkpoints.distinct_tensors(objective))
+            if epoch >= epochs - training.average_last and training.average_last > 1 and accelerator.is_main_process:
+                checkpoints.write(folder / f"epoch-{epoch + 1}.safetensors", checkpoints.distinct_tensors(objective))
             log.info("%s", epoch_line(progress.epochs[-1]))
             track(accelerator, f"{name}/dev", progress.epochs[-1].get("dev", {}), progress.step)
             finished = progress.step == total
@@ -162,6 +200,10 @@ def run_epochs(
     accelerator.wait_for_everyone()
     if progress.best is not None:
         checkpoints.load_tensors(objective, load_file(progress.best_file(folder)))
+    elif training.average_last > 1:
+        last = range(max(1, epochs - training.average_last + 1), epochs + 1)
+        files = [folder / f"epoch-{number}.safetensors" for number in last]
+        checkpoints.load_tensors(objective, checkpoints.mean_of_files(files))
     accelerator.wait_for_everyone()  # all processes have read the file before anyone removes the folder
     accelerator.free_memory()
     return progress
@@ -222,15 +264,22 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
-def linear_schedule(optimizer: torch.optim.Optimizer, total: int, warmup: float, completed: int = 0) -> LRScheduler:
-    """The learning rate rises linearly over the first `warmup` of the steps, then falls linearly to zero.
+def learning_rates(
+    optimizer: torch.optim.Optimizer, kind: str, total: int, warmup: float, completed: int = 0
+) -> LRScheduler:
+    """The learning rate rises linearly over the first `warmup` of the steps, then falls.
 
     Args:
+        kind: "linear" falls to zero; "inverse_sqrt" with the square root of the step (Vaswani et al. 2017, section
+            5.3; in fairseq's form, where the highest rate is the optimizer's).
         total: optimizer steps.
         completed: steps that an earlier run has taken.
     """
     rising = round(warmup * total)
-    schedule: LRScheduler = LinearLR(optimizer, 1.0, 0.0, max(1, total - rising))
+    if kind == "linear":
+        schedule: LRScheduler = LinearLR(optimizer, 1.0, 0.0, max(1, total - rising))
+    else:
+        schedule = LambdaLR(optimizer, lambda step: math.sqrt(max(1, rising) / (max(1, rising) + step)))
     if rising:
         warm_up = LinearLR(optimizer, 1 / rising, 1.0, max(1, rising - 1))
         schedule = SequentialLR(optimizer, [warm_up, schedule], milestones=[rising])

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from metakd.data.batches import micro_batches, plan_epoch, plan_inference
+from metakd.data.batches import micro_batches, plan_epoch, plan_epoch_by_tokens, plan_inference, steps_by_tokens
+from metakd.errors import InputError
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, 1003)
 
@@ -56,3 +57,15 @@ def test_inference_covers_all_rows() -> None:
     assert sorted(np.concatenate(batches)) == list(range(1003))
     assert all(len(batch) <= 64 for batch in batches)
     assert LENGTHS[plan_inference(LENGTHS, 64, 0, 3)[0]].max() == LENGTHS.max()  # the longest row is in the first batch
+
+
+@pytest.mark.parametrize("max_tokens", [240, 400, 5000])
+def test_steps_by_tokens_hold_every_row_once_and_never_too_many_tokens(max_tokens: int) -> None:
+    for epoch in (0, 1):
+        steps = plan_epoch_by_tokens(LENGTHS, max_tokens, 1, epoch)
+        assert sorted(np.concatenate(steps)) == list(range(len(LENGTHS)))
+        assert len(steps) == steps_by_tokens(LENGTHS, max_tokens)
+        assert all(0 < LENGTHS[step].sum() <= max_tokens for step in steps)
+    longest = LENGTHS.max()
+    with pytest.raises(InputError, match=f"max_tokens is 7, but the longest row has {longest} tokens"):
+        plan_epoch_by_tokens(LENGTHS, 7, 1, 0)

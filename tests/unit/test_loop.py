@@ -15,7 +15,7 @@ from metakd.data.encoding import EncodedRows, encode
 from metakd.errors import InputError
 from metakd.methods.stage import Stage, Term
 from metakd.training import checkpoints
-from metakd.training.loop import CHECKPOINT, TrainingJob, epochs_of, fit, linear_schedule, parameter_groups
+from metakd.training.loop import CHECKPOINT, TrainingJob, epochs_of, fit, learning_rates, parameter_groups
 from metakd.training.progress import Progress, epoch_line
 from metakd.training.runtime import start
 from tests.conftest import make_tokenizer
@@ -59,13 +59,13 @@ def test_where_the_last_epoch_is_saved_no_epoch_is_best() -> None:
 def test_a_small_table_is_shown_until_there_are_enough_steps(rows: int, min_steps: int, epochs: int) -> None:
     """29, 1 and 2 steps of at most 32 rows in an epoch."""
     stage = Stage("s", [Term("label")], epochs=5, learning_rate=1e-4, min_steps=min_steps)
-    assert epochs_of(stage, rows, Training(batch_size=32), "stage s") == epochs
+    assert epochs_of(stage, np.ones(rows), Training(batch_size=32), "stage s") == epochs
 
 
-def rates(total: int, warmup: float, completed: int = 0) -> list[float]:
+def rates(total: int, warmup: float, completed: int = 0, kind: str = "linear") -> list[float]:
     """The learning rate of each step that remains, for a peak of 8."""
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=8.0)
-    schedule = linear_schedule(optimizer, total, warmup, completed)
+    schedule = learning_rates(optimizer, kind, total, warmup, completed)
     values = []
     for _ in range(completed, total):
         values.append(optimizer.param_groups[0]["lr"])
@@ -73,6 +73,12 @@ def rates(total: int, warmup: float, completed: int = 0) -> list[float]:
         optimizer.step()
         schedule.step()
     return values
+
+
+def test_the_inverse_square_root_falls_from_the_peak_also_in_a_resumed_run() -> None:
+    expected = [2, 4, 6, 8, *(8 * math.sqrt(4 / step) for step in range(4, 20))]  # the step is counted from 0 here
+    assert rates(20, 0.2, kind="inverse_sqrt") == pytest.approx(expected)
+    assert rates(20, 0.2, 9, "inverse_sqrt") == pytest.approx(expected[9:])
 
 
 @pytest.mark.parametrize(
