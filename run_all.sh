@@ -5,6 +5,7 @@
 #   TASK=mnli SOURCE=DIR ./run_all.sh                            DIR holds train.jsonl and dev_matched.jsonl
 #   TASK=mrpc SOURCE=DIR ./run_all.sh                            DIR holds msr_paraphrase_train.txt and _test.txt
 #   TASK=path/to/my_task.yaml ./run_all.sh                       your own tables
+#   TASK=translation_demo ./run_all.sh                           a translation of made-up languages, in two minutes
 #   METHOD=experiments/methods/tinybert.yaml ./run_all.sh        another method, beside the first one in the same run
 # Environment: TASK (task file, or its name in experiments/tasks/), SOURCE (raw data), DOMAINS (default: all; GENRES is
 # the same), METHOD (method file), RUN (folder, default runs/<task>), NPROC (processes, default 1), OVERRIDES (options,
@@ -17,6 +18,10 @@ environment requirements.txt
 
 TASK=${TASK:-review_snippets}
 [[ $TASK == amazon ]] && TASK=amazon_reviews
+if [[ $TASK == translation_demo ]]; then # two made-up languages, distilled at the level of whole translations
+    python data_prep/synthetic_translation.py
+    TASK=experiments/translation/tasks/translation_demo.yaml exec experiments/run_translation.sh
+fi
 name=$(basename "${TASK%.yaml}")
 [[ $TASK == *.yaml ]] || TASK=experiments/tasks/$TASK.yaml
 [[ -f $TASK ]] || { echo "error: no task file $TASK" >&2; exit 2; }

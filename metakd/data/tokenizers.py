@@ -27,7 +27,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     probes = [(PROBE,), (PROBE, PROBE)]
-    ids = [tokenizer(*texts, truncation=cut, max_length=12 if cut else None)["input_ids"]
+    ids = [tokenizer(*texts, truncation=cut, max_length=12 if cut else None, verbose=False)["input_ids"]
            for texts in probes for cut in (True, False)]  # fmt: skip
     if backend is not None:
         state: Any = json.loads(backend.to_str())

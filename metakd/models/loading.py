@@ -60,7 +60,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         words = len(tokenizer) - len(tokenizer.all_special_ids)
         for options in ({}, {"truncation": True, "max_length": 12}):  # odd settings show only when it is used
-            tokenizer(PROBE, PROBE, **options)
+            tokenizer(PROBE, PROBE, verbose=False, **options)
     if words < 1:
         raise InputError(
             f"{name}: the tokenizer has special tokens and no words; its vocabulary (tokenizer.json, vocab.txt, ...) "

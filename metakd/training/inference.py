@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -124,8 +125,16 @@ def load_to_rewrite(folder: Path) -> tuple[LoadedClassifier, Accelerator]:
     return load_trained_classifier(folder, None, accelerator, "off"), accelerator
 
 
+class RowsOfBatches(Protocol):
+    """Rows that are run through a model."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+    def batch(self, rows: np.ndarray) -> Batch: ...
+
+
 def batches_over(
-    rows: EncodedRows, accelerator: Accelerator, title: str, done: np.ndarray | None = None
+    rows: RowsOfBatches, accelerator: Accelerator, title: str, done: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """This process's share of the rows as (row numbers, batch on the device).
 

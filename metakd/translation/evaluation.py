@@ -1,0 +1,87 @@
+"""Scores of translations by sacreBLEU, and a paired bootstrap between two systems."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest, Result
+
+from metakd.errors import InputError
+from metakd.translation.targets import hypotheses
+
+
+@dataclass(frozen=True)
+class Translations:
+    """The best translations of a table's rows, and its references, in the order of the table."""
+
+    guids: list[str]
+    texts: list[str]
+    references: list[str]
+
+
+def read_best(path: Path) -> Translations:
+    """The best hypothesis of each row of a table of translate.py.
+
+    Raises:
+        InputError: a row has no reference.
+    """
+    guids: list[str] = []
+    texts: list[str] = []
+    references: list[str] = []
+    for row in hypotheses(path):
+        if guids and guids[-1] == row["guid"]:
+            continue
+        if not row.get("reference"):
+            raise InputError(f"{path}: row {row['guid']!r} has no reference to compare with")
+        guids.append(row["guid"])
+        texts.append(row["hypothesis"])
+        references.append(row["reference"])
+    if not guids:
+        raise InputError(f"{path} has no translations")
+    return Translations(guids, texts, references)
+
+
+def scores(translations: Translations) -> dict[str, Any]:
+    """BLEU and chrF with sacreBLEU's signatures, and how long the translations are beside their references."""
+    texts, references = translations.texts, [translations.references]
+    bleu, chrf = BLEU(), CHRF()
+    bleu_score, chrf_score = bleu.corpus_score(texts, references), chrf.corpus_score(texts, references)
+    return {
+        "rows": len(texts),
+        "bleu": bleu_score.score,
+        "bleu_signature": str(bleu.get_signature()),
+        "chrf": chrf_score.score,
+        "chrf_signature": str(chrf.get_signature()),
+        "length_ratio": bleu_score.sys_len / bleu_score.ref_len,
+        "empty": sum(not text for text in texts),
+    }
+
+
+def compare(system: Translations, baselines: dict[str, Translations], samples: int, seed: int) -> list[dict[str, Any]]:
+    """BLEU of each baseline and of the system, with sacreBLEU's paired bootstrap against the first baseline.
+
+    Args:
+        samples: of the bootstrap.
+
+    Raises:
+        InputError: a system translated other rows.
+    """
+    for name, other in baselines.items():
+        if (other.guids, other.references) != (system.guids, system.references):
+            raise InputError(f"{name} is of other rows, or of other references; translate the same table")
+    named: list[tuple[str, Sequence[str]]] = [(name, one.texts) for name, one in baselines.items()]
+    named.append(("system", system.texts))
+    os.environ["SACREBLEU_SEED"] = str(seed)
+    test = PairedTest(named, {"BLEU": BLEU(references=[system.references])}, None, "bs", n_samples=samples)
+    _, results = test()
+    lines = []
+    for (name, _), result in zip(named, results["BLEU"], strict=True):
+        assert isinstance(result, Result)
+        values = {"bleu": result.score, "mean": result.mean, "interval": result.ci, "p_value": result.p_value}
+        lines.append({"system": name, **values})
+    return lines

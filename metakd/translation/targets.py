@@ -1,0 +1,64 @@
+"""The rows that a method's translator learns from: references, the teacher's hypotheses, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import sacrebleu
+
+from metakd.data.formats import TableError, read
+from metakd.data.tables import Row, read_rows
+from metakd.errors import InputError
+from metakd.translation.settings import PAIRS, Targets
+
+
+def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[Row]:
+    """The training table with the targets of a method as labels.
+
+    A row whose hypothesis is empty is left out, except that "both" keeps its reference.
+
+    Args:
+        train: the training table.
+        translations: of its rows, by translate.py, in the order of the table.
+
+    Raises:
+        InputError: the translations are of other rows.
+    """
+    scorer = sacrebleu.BLEU(effective_order=True)
+    translated = groupby(hypotheses(translations), key=itemgetter("guid"))
+    for number, row in enumerate(read_rows(train, required=PAIRS), 1):
+        guid, group = next(translated, (None, iter(())))
+        candidates = list(group)
+        if guid != row["guid"] or candidates[0]["source"] != row["text_a"]:
+            raise InputError(
+                f"{translations} has {guid!r} where row {number} of {train} is {row['guid']!r}, or another source: it "
+                "was made from another table; translate this one"
+            )
+        if targets == "both":
+            yield row
+        hypothesis = candidates[0]["hypothesis"]
+        if targets == "closest":
+            scores = [scorer.sentence_score(one["hypothesis"], [row["label"]]).score for one in candidates]
+            hypothesis = candidates[scores.index(max(scores))]["hypothesis"]
+        if hypothesis:
+            guid = f"{row['guid']}#teacher" if targets == "both" else row["guid"]
+            yield {**row, "guid": guid, "label": hypothesis}
+    if (extra := next(translated, None)) is not None:
+        raise InputError(f"{translations} goes on with {extra[0]!r}, which {train} does not have; translate this table")
+
+
+def hypotheses(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a table that translate.py wrote.
+
+    Raises:
+        TableError: it lacks a column.
+    """
+    for number, raw in enumerate(read(path), 1):
+        missing = [name for name in ("guid", "source", "hypothesis") if raw.get(name) is None]
+        if missing:
+            raise TableError(path, "is missing; name a table of translate.py with all columns", number, missing[0])
+        yield {name: str(raw[name]) for name in raw}
