@@ -164,7 +164,7 @@ class Training:
         settings = asdict(self)
         for name in ("checkpoint_seconds", "teacher_cache_gb", "log_with"):
             del settings[name]
-        for name in ("max_tokens", "schedule", "average_last"):  # as before there were these settings
+        for name in ("max_tokens", "schedule", "average_last"):  # unless set: as before there were these settings
             if settings[name] == getattr(type(self), name):
                 del settings[name]
         return settings
