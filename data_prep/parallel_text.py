@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from metakd.cli import run
-from metakd.data.formats import open_text
+from metakd.data.formats import GZIP, decode_utf8, refuse_utf16
 from metakd.data.tables import Row, write_rows
 from metakd.errors import InputError
 from metakd.ranges import Count
@@ -68,8 +70,14 @@ def main(
 
 def lines(path: Path) -> list[str]:
     """The lines of a text file; only a line feed ends one (U+2028 stands inside sentences), with or without a CR."""
-    with open_text(path) as file:
-        text = file.read().removeprefix("\ufeff")
+    content = path.read_bytes()
+    if content.startswith(GZIP):
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{path} is damaged ({error}); fetch it again") from None
+    refuse_utf16(content[:4], str(path))
+    text = decode_utf8(content, str(path)).removeprefix("\ufeff")
     return [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
 
 

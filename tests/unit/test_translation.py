@@ -1,5 +1,6 @@
 """Translation: losses against loops and formulas, rows, targets, search, scores, tables from parallel files."""
 
+import gzip
 import json
 import math
 from pathlib import Path
@@ -324,6 +325,11 @@ def test_parallel_files_become_tables(tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(tmp_path / "out" / "tokenizer"))
     ids = tokenizer("A dog runs.")["input_ids"]
     assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids, skip_special_tokens=True) == "A dog runs."
+    (tmp_path / "z.gz").write_bytes(gzip.compress(source))
+    assert PARALLEL.lines(tmp_path / "z.gz") == PARALLEL.lines(files["a"])
+    (tmp_path / "z.gz").write_bytes(gzip.compress(source)[:-9])
+    with pytest.raises(InputError, match=r"z.gz is damaged"):
+        PARALLEL.lines(tmp_path / "z.gz")
     (tmp_path / "e").write_bytes(b"\n")
     with pytest.raises(InputError, match="e, line 1 is empty; remove it from both files"):
         list(PARALLEL.pair_rows(tmp_path / "e", files["d"], "x", "dev", None))
