@@ -22,6 +22,7 @@ from metakd.studies.grid import plan_study
 from metakd.studies.plan import PlannedAnalysis, PlannedCell, StudyStep
 from metakd.studies.scheduler import Engine, Job, run_plan
 from metakd.studies.study import Study
+from metakd.studies.translations import of_translations, plan_translations
 
 log = logging.getLogger(__name__)
 ROOT = Path(os.path.relpath(Path(__file__).parent.parent))
@@ -54,7 +55,8 @@ def main(
     if workers < 1:
         raise InputError(f"--workers is {workers}; it must be at least 1")
     require_study_folder(out)
-    plan, source = plan_study(study, out), code_fingerprint()["source"]
+    planned_by = plan_translations if of_translations(study) else plan_study
+    plan, source = planned_by(study, out), code_fingerprint()["source"]
     results = {path.name: read_cell(path) for path in (out / "cells").glob("*.json.gz")}
     finished = {name: cell for name, cell in results.items() if cell is not None and cell["failed"] is None}
     other_code = [name for name, cell in finished.items() if cell["code"]["source"] != source]
@@ -122,7 +124,7 @@ def job_of(step: StudyStep, out: Path, threads: int, remake: bool) -> Job:
     place = Path(*step.out.relative_to(out).parts[1:])
     log_file = out / "logs" / f"{folder_name('-'.join([step.kind, *place.parts]))}.log"
     # Scores and speed are measured on one thread, so that the speeds of all models compare.
-    one_thread = step.kind in ("evaluation", "control")
+    one_thread = step.kind in ("evaluation", "control", "translation")
     return Job(f"{step.kind} {place}", tuple(command(step, remake)), log_file, 1 if one_thread else threads)
 
 
@@ -158,6 +160,12 @@ def command(step: StudyStep, remake: bool) -> list[str]:
             arguments = [*step.task, f"--task.train={step.table}", f"--teacher={step.model}"]
             embeddings = [f"--embeddings={step.embeddings}"]
             return [*script("experiments/analyse_teacher.py"), *arguments, *embeddings, *out, *anew]
+        case "translator":
+            return [*script("experiments/train_translator.py"), *step.task, *step.method, *step.options, *out, *anew]
+        case "targets" | "translation":
+            return [*script("experiments/translate.py"), *step.options, *out, *anew]
+        case "scores":
+            return [*script("experiments/evaluate_translation.py"), *step.options, *out, *anew]
 
 
 def script(path: str) -> list[str]:

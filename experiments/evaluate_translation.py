@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from metakd.cli import run
-from metakd.manifests import write_json
+from metakd.fingerprint import code_fingerprint
+from metakd.manifests import read_json, write_json
 from metakd.ranges import Count, Seed
 from metakd.steps import Step
 
@@ -14,6 +16,7 @@ def main(
     translations: Path,
     out: Path,
     against: list[Path] | None = None,
+    rows: bool = False,
     samples: Count = 1000,
     seed: Seed = 12345,
     remake: bool = False,
@@ -24,26 +27,32 @@ def main(
         translations: table of translate.py with references.
         out: JSON file.
         against: tables of other systems on the same rows; the paired bootstrap compares each system with the first.
+        rows: also write guid, domain and what BLEU is computed from, but no text, of each row.
         samples: of the bootstrap.
         seed: of the bootstrap.
         remake: make the file anew if other code made it.
     """
     others = {f"against {number}": path for number, path in enumerate(against or [], 1)}
-    step = Step(out, {"samples": samples, "seed": seed}, {"translations": translations, **others}, file=True,
-                remake=remake)  # fmt: skip
+    settings = {"samples": samples, "seed": seed, **({"rows": True} if rows else {})}
+    step = Step(out, settings, {"translations": translations, **others}, file=True, remake=remake)
     if step.finished():
         return
-    from metakd.translation.evaluation import compare, read_best, scores
+    from metakd.translation.evaluation import bleu_rows, compare, read_best, scores_by_domain
 
-    system = read_best(translations)
-    result = {"translations": str(translations), **scores(system)}
+    system, speed = read_best(translations), read_json(translations.with_name(f"{translations.name}.speed.json"))
+    facts, scores = speed.pop("model", {}), scores_by_domain(system)
+    result: dict[str, Any] = {"problem": "translation", "table": str(translations), "code": code_fingerprint()}
+    result["model"] = {**scores, **facts, **({"speed": speed} if speed else {})}
+    if rows:
+        result["rows"] = bleu_rows(system)
     if others:
         result["comparison"] = compare(system, {str(p): read_best(p) for p in others.values()}, samples, seed)
     with step.workspace() as file:
         if file is not None:
             write_json(file, result)
-    print(f"BLEU {result['bleu']:.2f}  chrF {result['chrf']:.2f}  length ratio {result['length_ratio']:.3f}")
-    print(result["bleu_signature"])
+    for name, found in [*scores["domains"].items()] * (len(scores["domains"]) > 1) + [("all rows", scores)]:
+        print(f"{name}: BLEU {found['bleu']:.2f}  chrF {found['chrf']:.2f}  length ratio {found['length_ratio']:.3f}")
+    print(scores["bleu_signature"])
     for line in result.get("comparison", []):
         p = "" if line["p_value"] is None else f"  p {line['p_value']:.4f}"
         print(f"  {line['system']}: {line['bleu']:.2f}{p}")

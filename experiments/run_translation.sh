@@ -13,7 +13,7 @@ task_name=$(basename "${TASK%.yaml}") name=$(basename "${METHOD%.yaml}")
 RUN=${RUN:-runs/$task_name} BEAM=${BEAM:-1} NPROC=${NPROC:-1}
 read -ra overrides <<<"${OVERRIDES:-}"
 remake=(); [[ ${REMAKE:-} == 1 ]] && remake=(--remake true)
-launch=(python); ((NPROC > 1)) && launch=(torchrun --standalone --nproc_per_node "$NPROC")
+launch=(python); ((NPROC > 1)) && launch=(python -m metakd.launch --standalone --nproc_per_node "$NPROC")
 setting() { python -c 'import sys, yaml; print(yaml.safe_load(open(sys.argv[1])).get(sys.argv[2], sys.argv[3]))' "$@"; }
 train=$(setting "$TASK" train "") test=$(setting "$TASK" test "")
 targets=$(setting "$METHOD" targets reference) beam=$(setting "$METHOD" beam 5)
@@ -25,9 +25,8 @@ step "teacher"
 options=()
 if [[ $targets != reference ]]; then
     step "the teacher's translations of the training table"
-    nbest=1; [[ $targets == closest ]] && nbest=$beam
-    translations=$RUN/train-beam$beam-nbest$nbest.tsv
-    "${launch[@]}" experiments/translate.py --model "$RUN/teacher" --table "$train" --beam "$beam" --nbest "$nbest" \
+    translations=$RUN/train-beam$beam.tsv # all hypotheses, for all methods
+    "${launch[@]}" experiments/translate.py --model "$RUN/teacher" --table "$train" --beam "$beam" --nbest "$beam" \
         --out "$translations" "${remake[@]}"
     options+=(--translations "$translations")
 fi

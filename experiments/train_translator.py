@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from metakd.cli import run
-from metakd.errors import InputError
 from metakd.manifests import write_json
 from metakd.paths import beside
 from metakd.steps import Step
-from metakd.translation.settings import TranslationMethod, TranslationTask, TranslatorFromTeacher
+from metakd.translation.plan import Role, plan_translator
+from metakd.translation.settings import TranslationMethod, TranslationTask
 
 
 def main(
     task: TranslationTask,
     method: TranslationMethod,
     out: Path,
-    role: Literal["teacher", "student"] = "student",
+    role: Role = "student",
     teacher: str | None = None,
     translations: Path | None = None,
     remake: bool = False,
@@ -35,24 +34,8 @@ def main(
         translations: the teacher's translations of task.train, by translate.py, for methods whose targets they are.
         remake: make the model anew if other code made it.
     """
-    task.require("train", "dev")
-    cut = role == "student" and isinstance(task.student, TranslatorFromTeacher)
-    if (method.needs_teacher or cut) and teacher is None:
-        why = "a term compares logits" if method.needs_teacher else "task.student is cut from it"
-        raise InputError(f"--teacher is missing, but {why}; name the folder of the trained teacher")
-    if not (method.needs_teacher or cut) and teacher is not None:
-        raise InputError(f"--teacher {teacher} is of no use: the method reads no logits; leave it out")
-    if method.needs_translations != (translations is not None):
-        fault = "is missing" if method.needs_translations else "is of no use"
-        raise InputError(f"--translations {fault}: the method's targets are {method.targets!r}")
-    start = task.teacher if role == "teacher" else task.student
-    inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev}
-    inputs |= {"start": start} if isinstance(start, str) else {"tokenizer": task.tokenizer}
-    inputs |= {"teacher": teacher} if teacher is not None else {}
-    inputs |= {"translations": translations} if translations is not None else {}
-    settings = {**task.settings(), "role": role, "method": method.settings()}
-    settings |= {} if isinstance(start, str) else {"start": start}
-    step = Step(out, settings, inputs, {"task": task, "method": method}, remake=remake)
+    plan = plan_translator(task, method, role, teacher, translations)
+    step = Step(out, plan.settings, plan.inputs, {"task": task, "method": method}, remake=remake)
     if step.finished():
         return
     from metakd.data.tables import write_rows

@@ -32,7 +32,8 @@ def main(
     cpu_tuning: Literal["auto", "off"] = "auto",
     remake: bool = False,
 ) -> None:
-    """Write a model's translations row by row, in the order of the table; beside OUT, OUT.speed.json says how fast.
+    """Write a model's translations row by row, in the order of the table; beside OUT, OUT.speed.json says how fast, and
+    how large the model is.
 
     Runs under python or torchrun, in batches of like length. A killed run goes on.
 
@@ -65,6 +66,7 @@ def main(
                 remake=remake)  # fmt: skip
     if step.finished():
         return
+    from metakd.evaluation.model_facts import model_facts
     from metakd.models.loading import load_tokenizer
     from metakd.models.model_io import load_info
     from metakd.training.runtime import Together, start
@@ -94,9 +96,11 @@ def main(
                 write(file, table_rows(read(table), translations, wanted), wanted, out.suffix)
     if accelerator.is_main_process:
         new = len(rows) - before
+        facts = {"parameters": translator.num_parameters(), **(model_facts(model) if model.is_dir() else {})}
         write_json(out.with_name(f"{out.name}.speed.json"), {
             "rows": new, "seconds": seconds, "rows_per_second": new / seconds if new else None, "beam": beam,
-            "processes": accelerator.num_processes, "threads": threads(),
+            "processes": accelerator.num_processes, "threads": threads(), "device": accelerator.device.type,
+            "model": facts,
         })  # fmt: skip
     accelerator.print(f"{len(rows)} rows -> {out}, {(len(rows) - before) / seconds:.1f} a second")
 
@@ -111,8 +115,9 @@ def table_rows(rows: Iterable[Row], translations: Iterable[list[Any]], columns: 
     """A row for each hypothesis."""
     for row, hypotheses in zip(rows, translations, strict=True):
         for rank, one in enumerate(hypotheses, 1):
-            values = {"guid": row["guid"], "source": row["text_a"], "reference": row.get("label") or "", "rank": rank,
-                      "hypothesis": one.text, "score": round(one.score, 6)}  # fmt: skip
+            values = {"guid": row["guid"], "domain": row.get("domain") or "", "source": row["text_a"],
+                      "reference": row.get("label") or "", "rank": rank, "hypothesis": one.text,
+                      "score": round(one.score, 6)}  # fmt: skip
             yield {name: values[name] for name in columns}
 
 

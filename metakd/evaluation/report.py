@@ -15,7 +15,9 @@ from metakd.evaluation.lineage import Step, code_blocks, read_published
 from metakd.manifests import find_manifest, read_json
 
 # The scores that tables show, in this order, where an evaluation has them.
-METRICS = {"accuracy": "accuracy", "micro_f1": "micro-F1", "spearman": "Spearman", "macro_f1": "macro-F1"}
+METRICS = {
+    "accuracy": "accuracy", "micro_f1": "micro-F1", "spearman": "Spearman", "macro_f1": "macro-F1", "bleu": "BLEU",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

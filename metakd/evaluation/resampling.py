@@ -83,6 +83,29 @@ def spearman(predicted: np.ndarray, labels: np.ndarray) -> Measure:
     return Measure(len(predicted), len(labels), score)
 
 
+def bleu(counts: np.ndarray) -> Measure:
+    """BLEU of a corpus as a fraction, as sacreBLEU computes it by default (smoothing "exp").
+
+    Args:
+        counts: [S, n, 10], see `metakd.translation.evaluation.bleu_rows`.
+    """
+    seeds, rows, _ = counts.shape
+    columns = np.moveaxis(counts, 0, 1).reshape(rows, -1).astype(float)
+
+    def score(shares: np.ndarray) -> np.ndarray:
+        sums = (rows * shares @ columns).reshape(len(shares), seeds, 10)
+        length, reference, matches, totals = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:]
+        none = matches < 0.5  # each length without a match counts half as much as the one before
+        smoothed = np.where(none, 0.5 ** none.cumsum(-1), matches)
+        precision = ratio(smoothed, totals)
+        brevity = np.exp(np.minimum(0.0, 1 - ratio(reference, length)))
+        with np.errstate(divide="ignore"):
+            mean = np.exp(np.log(precision).mean(-1))
+        return np.where(none.all(-1), 0.0, brevity * mean)
+
+    return Measure(seeds, rows, score)
+
+
 def centred_ranks(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Ranks [B, n] of numbers [n] in resamples, as fractions less their mean; equal numbers share a rank."""
     _, group = np.unique(values, return_inverse=True)

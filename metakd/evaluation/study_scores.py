@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from metakd.evaluation.metrics import HEADLINE
 from metakd.evaluation.report import METRICS
-from metakd.evaluation.resampling import Measure, bootstrap, macro_average, macro_f1, micro_f1, row_mean, spearman
+from metakd.evaluation.resampling import Measure, bleu, bootstrap, macro_average, macro_f1, micro_f1, row_mean, spearman
 from metakd.evaluation.statistics import Comparison, Estimate, compare, estimate
 from metakd.evaluation.study_results import DomainResults, Setting, StudyResults
 
@@ -47,7 +49,8 @@ class SettingScores:
     @property
     def label(self) -> str:
         """The score with its unit."""
-        return f"{METRICS[self.metric]}{' x 100' if self.metric == 'spearman' else ', %'}"
+        unit = {"spearman": " x 100", "bleu": ""}.get(self.metric, ", %")
+        return METRICS[self.metric] + unit
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,15 @@ def score_setting(results: StudyResults, setting: Setting) -> SettingScores:
 
 def metric_of(cell: dict[str, Any]) -> str:
     """The score that a task's results are compared by: the one that its epochs were chosen by."""
+    if cell["problem"] == "translation":  # whose epochs may be chosen by the loss
+        return "bleu"
     return cell["settings"]["task"].get("select_by") or HEADLINE[cell["problem"]]
 
 
 def measure_of(part: DomainResults, metric: str) -> Measure:
     """A score of one method in one domain, in the form that is resampled."""
+    if metric == "bleu":
+        return bleu(np.array([cell["rows"]["bleu"] for cell in part.cells]))
     if metric == "accuracy":
         return row_mean(part.predictions == part.labels)
     return MEASURES[metric](part.predictions, part.labels)

@@ -131,25 +131,9 @@ def collect_cell(planned: PlannedCell, steps: Iterable[StudyStep]) -> CellFile:
     Args:
         steps: all of the cell's.
     """
-    from metakd.evaluation.metrics import agreement
-    from metakd.evaluation.statistics import brier_score, expected_calibration_error
-
     evaluation, manifests = read_json(planned.evaluation), manifests_of(steps)
-    model, rows, labels, problem = (evaluation[name] for name in ("model", "rows", "labels", "problem"))
-    probabilities, targets = np.array(rows["probabilities"]), np.array(rows["label"])
-    scores = {name: value for name, value in model.items() if isinstance(value, float)}
-    scores |= {name: model[name] for name in ("parameters", "size_bytes")}
-    scores["rows_per_second"] = model["speed"]["rows_per_second"]
-    if problem == "single_label":
-        scores["ece"] = expected_calibration_error(probabilities, targets)
-        scores["brier"] = brier_score(probabilities, targets)
-    teacher_probabilities = None
-    if planned.teacher_evaluation is not None and planned.teacher_evaluation != planned.evaluation:
-        teacher_probabilities = probabilities_of(read_json(planned.teacher_evaluation), rows["guid"], labels)
-        scores["agreement"] = agreement(
-            predicted(probabilities, problem), predicted(teacher_probabilities, problem), problem
-        )
-    last = manifests[-1][1]
+    model, last = evaluation["model"], manifests[-1][1]
+    results = translator_results if evaluation["problem"] == "translation" else classifier_results
     return {
         "key": planned.key,
         "cell": asdict(planned.cell),
@@ -160,17 +144,64 @@ def collect_cell(planned: PlannedCell, steps: Iterable[StudyStep]) -> CellFile:
         "device": model["speed"]["device"],
         "seconds": seconds_by_kind(manifests),
         "peak_memory_mb": max(manifest["peak_memory_mb"] for _, manifest in manifests),
-        "labels": labels,
-        "problem": problem,
-        "rows": rows,
-        "teacher_probabilities": None if teacher_probabilities is None else teacher_probabilities.tolist(),
-        "scores": {name: round(value, 6) if isinstance(value, float) else value for name, value in scores.items()},
+        "problem": evaluation["problem"],
+        **results(planned, evaluation),
         "history": {} if planned.student is None else short_histories(read_json(planned.student / "history.json")),
         "teacher_history": None if planned.teacher is None else teacher_history(planned.teacher),
         "notes": [*model.get("notes", []), *code_notes(manifests)],
         "starts_from": model.get("starts_from", ""),
         "failed": None,
     }
+
+
+def classifier_results(planned: PlannedCell, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Labels, rows and scores of a classifier's cell."""
+    from metakd.evaluation.metrics import agreement
+    from metakd.evaluation.statistics import brier_score, expected_calibration_error
+
+    model, rows, labels, problem = (evaluation[name] for name in ("model", "rows", "labels", "problem"))
+    probabilities, targets = np.array(rows["probabilities"]), np.array(rows["label"])
+    scores = scores_of(model)
+    if problem == "single_label":
+        scores["ece"] = expected_calibration_error(probabilities, targets)
+        scores["brier"] = brier_score(probabilities, targets)
+    teacher_probabilities = None
+    if planned.teacher_evaluation is not None and planned.teacher_evaluation != planned.evaluation:
+        teacher_probabilities = probabilities_of(read_json(planned.teacher_evaluation), rows["guid"], labels)
+        scores["agreement"] = agreement(
+            predicted(probabilities, problem), predicted(teacher_probabilities, problem), problem
+        )
+    teacher = None if teacher_probabilities is None else teacher_probabilities.tolist()
+    return {"labels": labels, "rows": rows, "teacher_probabilities": teacher, "scores": six_decimals(scores)}
+
+
+def translator_results(planned: PlannedCell, evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Rows and scores of a translator's cell; those of its beam search are named beam_bleu and so on."""
+    assert planned.beam_evaluation is not None
+    domain, rows = planned.cell.domain, evaluation["rows"]
+    chosen = [i for i, name in enumerate(rows["domain"]) if name == domain]
+    scores, signatures = {}, {}
+    for prefix, file in (("", planned.evaluation), ("beam_", planned.beam_evaluation)):
+        model = read_json(file)["model"]
+        found = scores_of({**model, **model["domains"][domain]})
+        scores |= {f"{prefix}{name}": value for name, value in found.items()}
+        signatures |= {name: value for name, value in model.items() if name.endswith("signature")}
+    columns = {name: [values[i] for i in chosen] for name, values in rows.items() if name != "domain"}
+    return {
+        "labels": [], "rows": columns, "teacher_probabilities": None, "scores": six_decimals(scores),
+        "signatures": signatures,
+    }  # fmt: skip
+
+
+def scores_of(model: dict[str, Any]) -> dict[str, Any]:
+    """The scores of an evaluation, and the model's size and speed."""
+    scores = {name: value for name, value in model.items() if isinstance(value, float)}
+    scores |= {name: model[name] for name in ("parameters", "size_bytes")}
+    return {**scores, "rows_per_second": model["speed"]["rows_per_second"]}
+
+
+def six_decimals(scores: dict[str, Any]) -> dict[str, Any]:
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in scores.items()}
 
 
 def manifests_of(steps: Iterable[StudyStep]) -> list[tuple[StudyStep, dict[str, Any]]]:
@@ -202,6 +233,9 @@ def teacher_history(folder: Path) -> dict[str, Any]:
 
 
 def short_histories(histories: dict[str, Any]) -> dict[str, Any]:
+    """The training curves of a student by stage; a translator has one stage."""
+    if "losses" in histories:
+        histories = {"training": histories}
     return {stage: short_history(history) for stage, history in histories.items()}
 
 

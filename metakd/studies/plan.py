@@ -10,7 +10,10 @@ from typing import Any, Literal
 from metakd.studies.study import Cell
 from metakd.training.plan import DomainSelection
 
-StepKind = Literal["check", "embeddings", "weights", "teacher", "student", "control", "evaluation", "analysis"]
+StepKind = Literal[
+    "check", "embeddings", "weights", "teacher", "student", "control", "evaluation", "analysis",
+    "translator", "targets", "translation", "scores",
+]  # fmt: skip
 ALL_ROWS = DomainSelection()
 
 
@@ -30,6 +33,7 @@ class StudyStep:
         embeddings: of the training table.
         teachers: that the student learns from.
         model: to evaluate or to analyse.
+        options: more options of the script, of steps that make translations.
     """
 
     kind: StepKind
@@ -43,6 +47,7 @@ class StudyStep:
     embeddings: Path | None = None
     teachers: tuple[Path, ...] = ()
     model: Path | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class PlannedCell:
         evaluation: file with its scores and predictions.
         teacher_evaluation: the same of its teacher; None without teacher, or with several.
         student, teacher: model folders with a training history.
+        beam_evaluation: file with the scores of a translator's beam search; `evaluation` is of its greedy translations.
     """
 
     key: str
@@ -67,6 +73,7 @@ class PlannedCell:
     teacher_evaluation: Path | None = None
     student: Path | None = None
     teacher: Path | None = None
+    beam_evaluation: Path | None = None
 
     @property
     def title(self) -> str:

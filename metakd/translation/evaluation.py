@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,15 @@ class Translations:
     """The best translations of a table's rows, and its references, in the order of the table."""
 
     guids: list[str]
+    domains: list[str]
     texts: list[str]
     references: list[str]
+
+    def of_domain(self, domain: str) -> Translations:
+        """The rows of one domain."""
+        columns = zip(self.guids, self.domains, self.texts, self.references, strict=True)
+        guids, domains, texts, references = zip(*(row for row in columns if row[1] == domain), strict=True)
+        return Translations(list(guids), list(domains), list(texts), list(references))
 
 
 def read_best(path: Path) -> Translations:
@@ -30,20 +38,19 @@ def read_best(path: Path) -> Translations:
     Raises:
         InputError: a row has no reference.
     """
-    guids: list[str] = []
-    texts: list[str] = []
-    references: list[str] = []
+    best = Translations([], [], [], [])
     for row in hypotheses(path):
-        if guids and guids[-1] == row["guid"]:
+        if best.guids and best.guids[-1] == row["guid"]:
             continue
         if not row.get("reference"):
             raise InputError(f"{path}: row {row['guid']!r} has no reference to compare with")
-        guids.append(row["guid"])
-        texts.append(row["hypothesis"])
-        references.append(row["reference"])
-    if not guids:
+        best.guids.append(row["guid"])
+        best.domains.append(row.get("domain", ""))
+        best.texts.append(row["hypothesis"])
+        best.references.append(row["reference"])
+    if not best.guids:
         raise InputError(f"{path} has no translations")
-    return Translations(guids, texts, references)
+    return best
 
 
 def scores(translations: Translations) -> dict[str, Any]:
@@ -60,6 +67,27 @@ def scores(translations: Translations) -> dict[str, Any]:
         "length_ratio": bleu_score.sys_len / bleu_score.ref_len,
         "empty": sum(not text for text in texts),
     }
+
+
+def scores_by_domain(translations: Translations) -> dict[str, Any]:
+    """Scores of all rows and, under "domains", of the rows of each domain (corpus)."""
+    domains = sorted(set(translations.domains))
+    return {**scores(translations), "domains": {name: scores(translations.of_domain(name)) for name in domains}}
+
+
+def bleu_rows(translations: Translations) -> dict[str, list[Any]]:
+    """What BLEU is computed from, row by row, without any text.
+
+    Returns:
+        guid; domain; label, a hash of the reference; bleu, ten counts: tokens of the translation and of the reference,
+        then of each length 1 to 4 the n-grams of the translation that the reference has, and all of them.
+    """
+    bleu, counts = BLEU(), []
+    for text, reference in zip(translations.texts, translations.references, strict=True):
+        score = bleu.corpus_score([text], [[reference]])
+        counts.append([score.sys_len, score.ref_len, *score.counts, *score.totals])
+    hashes = [hashlib.blake2b(text.encode(), digest_size=6).hexdigest() for text in translations.references]
+    return {"guid": translations.guids, "domain": translations.domains, "label": hashes, "bleu": counts}
 
 
 def compare(system: Translations, baselines: dict[str, Translations], samples: int, seed: int) -> list[dict[str, Any]]:

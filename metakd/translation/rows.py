@@ -129,7 +129,16 @@ def require_whole(pairs: EncodedPairs, path: str | Path, max_length: int) -> Non
 
 
 def whole(pairs: EncodedPairs, path: str | Path) -> EncodedPairs:
-    """The rows that were not cut; the log says how many were. A teacher's endless hypotheses are such."""
+    """The rows that were not cut; the log says how many were. A teacher's endless hypotheses are such.
+
+    Raises:
+        InputError: none is left.
+    """
+    if pairs.cut.all():
+        raise InputError(
+            f"{path}: all {len(pairs)} translations are too long or empty, as those of a teacher that has learnt too "
+            "little; train the teacher longer"
+        )
     if pairs.cut.any():
         log.warning("%s: %d of %d rows are too long and left out", path, pairs.cut.sum(), len(pairs))
     return pairs.select(np.flatnonzero(~pairs.cut))

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from metakd.training.inference import batches_over
 from metakd.translation.models import target_logits
@@ -39,6 +40,17 @@ class Hypothesis:
     token_scores: list[float]
 
 
+class SourceCache(EncoderDecoderCache):
+    """A cache for beam search that leaves the keys and values of the source where they are.
+
+    Those of all hypotheses of a source are equal, so reordering them, as transformers does at every token, only copies.
+    """
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Reorder what the decoder knows of the hypotheses' own tokens."""
+        self.self_attention_cache.reorder_cache(beam_idx)
+
+
 def generate(model: PreTrainedModel, batch: Batch, beam: int, count: int, max_tokens: int) -> Tensor:
     """Ids [B * count, L] of the best translations of each source, the best first, without the start token.
 
@@ -52,7 +64,8 @@ def generate(model: PreTrainedModel, batch: Batch, beam: int, count: int, max_to
         "early_stopping": beam > 1, "max_new_tokens": max_tokens, "max_length": None, "length_penalty": 1.0,
     })  # fmt: skip
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    ids = model.generate(**inputs, generation_config=config)
+    cache = {"past_key_values": SourceCache(DynamicCache(), DynamicCache())} if beam > 1 else {}
+    ids = model.generate(**inputs, **cache, generation_config=config)
     assert isinstance(ids, Tensor)
     return ids[:, 1:]
 
@@ -67,10 +80,10 @@ def hypotheses_of_batch(
     ended = (ids == end).cumsum(1)
     mask = (ended - (ids == end).long()) == 0  # up to the end of the text, included
     target = ids.masked_fill(~mask, pad)
-    repeated = {name: batch[name].repeat_interleave(count, 0) for name in ("input_ids", "attention_mask")}
-    scored = {**repeated, "target": target}
-    logits = target_logits(model, scored, model.config.decoder_start_token_id)
-    scores = logits.float().log_softmax(-1).gather(-1, target.unsqueeze(-1)).squeeze(-1)
+    sources = {name: batch[name].repeat_interleave(count, 0) for name in ("input_ids", "attention_mask")}
+    size = len(batch["input_ids"])  # rows at a time, since logits over the vocabulary are large
+    parts = zip(*(values.split(size) for values in (*sources.values(), target)), strict=True)
+    scores = torch.cat([token_scores(model, dict(zip((*sources, "target"), part, strict=True))) for part in parts])
     hypotheses = []
     for row, row_mask, row_scores in zip(target.cpu(), mask.cpu(), scores.cpu(), strict=True):
         tokens, values = row[row_mask].tolist(), row_scores[row_mask].tolist()
@@ -78,6 +91,12 @@ def hypotheses_of_batch(
         pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(tokens)]
         hypotheses.append(Hypothesis(text, float(np.mean(values)), pieces, values))
     return [hypotheses[i : i + count] for i in range(0, len(hypotheses), count)]
+
+
+def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """Log-probabilities [B, L] of the tokens of the targets."""
+    logits = target_logits(model, batch, model.config.decoder_start_token_id)
+    return logits.float().log_softmax(-1).gather(-1, batch["target"].unsqueeze(-1)).squeeze(-1)
 
 
 def translate_rows(

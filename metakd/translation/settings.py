@@ -13,7 +13,7 @@ from metakd.ranges import BelowOne, Count, NotNegativeCount, Positive, Range, ch
 
 PAIRS = ("guid", "text_a", "label")  # columns that rows to learn from must fill
 SOURCES = ("guid", "text_a")
-TRANSLATION_COLUMNS = ("guid", "source", "reference", "rank", "hypothesis", "score")  # of translate.py
+TRANSLATION_COLUMNS = ("guid", "domain", "source", "reference", "rank", "hypothesis", "score")  # of translate.py
 Targets = Literal["reference", "teacher", "both", "closest"]
 
 
@@ -51,7 +51,7 @@ class TranslatorFromTeacher:
     decoder_layers: Count | None = None
 
 
-Translator = str | FreshTranslator | TranslatorFromTeacher
+Translator = str | TranslatorFromTeacher | FreshTranslator
 
 
 @dataclass

@@ -120,6 +120,18 @@ def test_stages_trains_students_of_all_libraries(load: Load, tmp_path: Path, enc
         assert loss < losses[1][name], name
 
 
+def test_translation_trains_and_translates_beside_transformers(load: Load, tmp_path: Path) -> None:
+    """Both trainers take the same steps, and their losses fall alike."""
+    script("data_prep/synthetic_translation.py").main(tmp_path / "tables", train=80, dev=8, test=8, vocabulary=200)
+    load("translation").main(
+        tmp_path / "tables", tmp_path / "work", 16, 1, rows=80, rounds=1, epochs=3, out=tmp_path / "out.json"
+    )
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert set(result["ratios"]) == {"training", "beam 1", "beam 5"} and min(result["ratios"].values()) > 0
+    mine, theirs = result["last_loss"].values()
+    assert mine == pytest.approx(theirs, rel=0.1)
+
+
 def test_summary_names_the_benchmark_that_was_not_run(
     load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

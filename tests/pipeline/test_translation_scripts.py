@@ -75,7 +75,7 @@ def test_every_method_reaches_a_score(method: str, options: list[object], teache
     translate(student, Path(task["test"]), test, beam=1)
     assert len(list(read(test))) == 16
     script("experiments/evaluate_translation.py").main(test, tmp_path / "e.json", [test], samples=10)
-    assert json.loads((tmp_path / "e.json").read_text())["rows"] == 16
+    assert json.loads((tmp_path / "e.json").read_text())["model"]["rows"] == 16
 
 
 def test_two_processes_and_a_killed_run_train_the_same(options: list[object], teacher: Path, tmp_path: Path) -> None:
@@ -147,4 +147,4 @@ def test_the_shell_script_runs_a_task_to_its_scores(options: list[object], tmp_p
     run = subprocess.run(["experiments/run_translation.sh"], cwd=ROOT, env={**environment(tmp_path), **variables},
                          capture_output=True, text=True, check=False)  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert json.loads((tmp_path / "run/sequence_kd/student.test-beam1.json").read_text())["rows"] == 16
+    assert json.loads((tmp_path / "run/sequence_kd/student.test-beam1.json").read_text())["model"]["rows"] == 16

@@ -16,16 +16,18 @@ from metakd.config import Training
 from metakd.data.formats import read, write
 from metakd.data.tables import Row, read_rows, write_rows
 from metakd.errors import InputError
+from metakd.evaluation.resampling import bleu
 from metakd.models.model_io import ModelInfo, save_model
 from metakd.settings_files import parse_settings
 from metakd.training.loop import fit
 from metakd.training.runtime import start
-from metakd.translation.evaluation import compare, read_best, scores
+from metakd.translation.evaluation import bleu_rows, compare, read_best, scores, scores_by_domain
 from metakd.translation.losses import smoothed_cross_entropy, token_kl
 from metakd.translation.models import cut_translator, fresh_translator, load_translator, target_logits
 from metakd.translation.rows import EncodedPairs, encode_pairs, require_whole, whole
 from metakd.translation.search import hypotheses_of_batch, read_translations, translate_rows
 from metakd.translation.settings import (
+    TRANSLATION_COLUMNS,
     FreshTranslator,
     TokenTerm,
     TranslationMethod,
@@ -182,6 +184,8 @@ def test_rows_that_are_too_long_are_refused_or_left_out(made: Path, tokenizer: P
     with pytest.raises(InputError, match=r"row 'made-\d+' has more than 20 tokens \(\d+ of 60 rows do\); raise"):
         require_whole(rows, "t.tsv", 20)
     assert len(whole(rows, "t.tsv")) == len(rows) - rows.cut.sum()
+    with pytest.raises(InputError, match=r"all 60 translations are too long .* train the teacher longer"):
+        whole(encode_pairs(made / "train.tsv", tokenizer, 4), "t.tsv")
 
 
 def test_a_saved_student_is_a_plain_model(tokenizer: PreTrainedTokenizerBase, tmp_path: Path, made: Path) -> None:
@@ -229,6 +233,20 @@ def test_scores_are_those_of_the_tokens_one_by_one(
             assert one.score == pytest.approx(np.mean(expected), abs=1e-4)
 
 
+def test_beam_search_is_that_of_transformers(pairs: EncodedPairs, tokenizer: PreTrainedTokenizerBase) -> None:
+    model, batch = tiny(tokenizer, 2).eval(), pairs.batch(np.arange(6))
+    torch.manual_seed(1)
+    model.lm_head = torch.nn.Linear(16, model.config.vocab_size, bias=False)  # an untied one does not repeat its input
+    for attention in (layer.encoder_attn for layer in model.get_decoder().layers):
+        torch.nn.init.normal_(attention.out_proj.weight)  # so that sources matter
+    found = hypotheses_of_batch(model, tokenizer, batch, 4, 3, 9)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    ids = model.generate(**inputs, num_beams=4, num_return_sequences=3, max_new_tokens=9, early_stopping=True)
+    assert len({one.text for row in found for one in row}) > 6
+    texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    assert [one.text for row in found for one in row] == texts
+
+
 def test_beam_1_takes_the_likeliest_token_each_time(pairs: EncodedPairs, tokenizer: PreTrainedTokenizerBase) -> None:
     model = tiny(tokenizer).eval()
     ((found,),) = hypotheses_of_batch(model, tokenizer, pairs.batch(np.array([2])), 1, 1, 8)
@@ -254,14 +272,13 @@ def test_a_killed_translation_goes_on(pairs: EncodedPairs, tokenizer: PreTrained
 
 
 def translations(path: Path, rows: list[Row], hypotheses: list[list[str]]) -> Path:
-    columns = ["guid", "source", "reference", "rank", "hypothesis", "score"]
     lines = (
-        {"guid": row["guid"], "source": row["text_a"], "reference": row["label"], "rank": rank, "hypothesis": text,
-         "score": -1.0}
+        {"guid": row["guid"], "domain": row["domain"], "source": row["text_a"], "reference": row["label"], "rank": rank,
+         "hypothesis": text, "score": -1.0}
         for row, texts in zip(rows, hypotheses, strict=True)
         for rank, text in enumerate(texts, 1)
     )  # fmt: skip
-    write(path, lines, columns, ".tsv")
+    write(path, lines, TRANSLATION_COLUMNS, ".tsv")
     return path
 
 
@@ -303,6 +320,25 @@ def test_scores_are_sacrebleus(made: Path, tmp_path: Path) -> None:
     assert baseline["p_value"] is None and system["p_value"] < 0.05 and system["bleu"] > baseline["bleu"]
     with pytest.raises(InputError, match="other is of other rows"):
         compare(one, {"other": read_best(translations(tmp_path / "x.tsv", rows[:3], good[:3]))}, 200, 1)
+
+
+def test_scores_by_domain_and_resampled_bleu_are_sacrebleus(made: Path, tmp_path: Path) -> None:
+    rows = list(read_rows(made / "test.tsv"))
+    for number, row in enumerate(rows):
+        row["domain"] = "ab"[number % 2]
+    texts = [[row["label"] if i % 3 else row["label"][: 5 * (i % 4)]] for i, row in enumerate(rows)]
+    other = [["nothing that is there"] for _ in rows]
+    systems = [read_best(translations(tmp_path / f"{i}.tsv", rows, each)) for i, each in enumerate((texts, other))]
+    by_domain = scores_by_domain(systems[0])
+    half = [i for i, row in enumerate(rows) if row["domain"] == "b"]
+    expected = sacrebleu.corpus_bleu([texts[i][0] for i in half], [[rows[i]["label"] for i in half]])
+    assert by_domain["domains"]["b"]["bleu"] == pytest.approx(expected.score)
+    measure = bleu(np.array([bleu_rows(system)["bleu"] for system in systems]))
+    for drawn in (np.arange(len(rows)), *np.random.default_rng(1).integers(len(rows), size=(3, len(rows)))):
+        shares = np.bincount(drawn, minlength=len(rows))[None] / len(rows)
+        references = [[rows[i]["label"] for i in drawn]]
+        found = [sacrebleu.corpus_bleu([each[i][0] for i in drawn], references).score for each in (texts, other)]
+        assert 100 * measure.score(shares)[0] == pytest.approx(found, abs=1e-9)
 
 
 def test_parallel_files_become_tables(tmp_path: Path) -> None:
@@ -350,6 +386,14 @@ FILES = sorted((ROOT / "experiments/translation").glob("*/*.yaml"))
 def test_shipped_files_are_valid(path: Path) -> None:
     kind = TranslationTask if path.parent.name == "tasks" else TranslationMethod
     assert read_yaml(path, kind)
+
+
+def test_a_student_is_fresh_or_cut_as_its_fields_say(tmp_path: Path) -> None:
+    task = ROOT / "experiments/translation/tasks/translation_demo.yaml"
+    cut = tmp_path / "cut.yaml"
+    cut.write_text(task.read_text().replace("student: {hidden_size: 64, layers: 1}", "student: {layers: 1}"))
+    assert read_yaml(cut, TranslationTask).student == TranslatorFromTeacher(1)
+    assert read_yaml(task, TranslationTask).student == FreshTranslator(64, 1)
 
 
 BUDGET = {"epochs": 1, "learning_rate": 0.1}
