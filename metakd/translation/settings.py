@@ -19,7 +19,7 @@ Targets = Literal["reference", "teacher", "both", "closest"]
 
 @dataclass
 class FreshTranslator:
-    """An encoder-decoder with random weights: Marian's architecture, whose embeddings are shared by all three places.
+    """An encoder-decoder with random weights, of M2M100's architecture; its three embeddings are one matrix.
 
     Args:
         hidden_size: its width D.
