@@ -97,6 +97,19 @@ def logits_cosine(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
+def hard_label(student: Tensor, teacher: Tensor) -> Tensor:
+    """`cross_entropy` against the teacher's most probable class: logits [B, C] -> [B].
+
+    What sequence-level distillation (Kim & Rush 2016) is to a translator: the teacher's answer is the target.
+    """
+    return cross_entropy(student, teacher.argmax(-1))
+
+
+def hard_binary_labels(student: Tensor, teacher: Tensor) -> Tensor:
+    """`binary_cross_entropy` against the classes that the teacher finds more probable than not: [B, C] -> [B]."""
+    return binary_cross_entropy(student, teacher > 0)
+
+
 def softened(logits: Tensor, temperature: float) -> Tensor:
     """logits/T in fp32: [B, C] -> [B, C]."""
     return logits.float() / temperature

@@ -21,8 +21,8 @@ SOFT: dict[ProblemType, Mapping[str, Callable[[Tensor, Tensor, float], Tensor]]]
     "regression": {},
 }
 HARD: dict[ProblemType, Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
-    "single_label": {"mse": losses.logits_mse, "cosine": losses.logits_cosine},
-    "multi_label": {"mse": losses.logits_mse},
+    "single_label": {"mse": losses.logits_mse, "cosine": losses.logits_cosine, "hard_label": losses.hard_label},
+    "multi_label": {"mse": losses.logits_mse, "hard_label": losses.hard_binary_labels},
     "regression": {"mse": losses.logits_mse},
 }
 LABEL: dict[ProblemType, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {

@@ -154,7 +154,7 @@ SPELLINGS = {
     "regression": {"positive": "2.5", "negative": "-1"},
 }
 FITTING = {
-    "multi_label": ["vanilla", "soft_hard", "label_only", "logits_mse"],
+    "multi_label": ["vanilla", "soft_hard", "label_only", "logits_mse", "pseudo_labels"],
     "regression": ["label_only", "logits_mse"],
 }
 

@@ -114,6 +114,8 @@ def test_hand_worked_soft_losses(
         (losses.squared_error, [0.5], 2.0, 2.25),  # 1.5^2
         (losses.logits_mse, [1.0, 2.0], [0.0, 4.0], 2.5),  # (1 + 4) / 2
         (losses.logits_cosine, [1.0, 0.0], [3.0, 4.0], 0.4),  # 1 - 3 / 5
+        (losses.hard_label, [1.0, 2.0], [0.0, 4.0], math.log(1 + math.exp(-1))),  # of class 1
+        (losses.hard_binary_labels, [0.0, 2.0], [-1.0, 3.0], (math.log(2) + math.log(1 + math.exp(-2))) / 2),
     ],
 )
 def test_hand_worked_losses(loss: Callable[..., Tensor], one: Row, other: Row | float, expected: float) -> None:
