@@ -19,7 +19,7 @@ environment requirements.txt
 TASK=${TASK:-review_snippets}
 [[ $TASK == amazon ]] && TASK=amazon_reviews
 if [[ $TASK == translation_demo ]]; then # two made-up languages, distilled at the level of whole translations
-    python data_prep/synthetic_translation.py
+    python data_prep/synthetic_translation.py --remake "$([[ ${REMAKE:-0} == 1 ]] && echo true || echo false)"
     TASK=experiments/translation/tasks/translation_demo.yaml exec experiments/run_translation.sh
 fi
 name=$(basename "${TASK%.yaml}")

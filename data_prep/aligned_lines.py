@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.data.formats import FORMATS
+from metakd.data.line_files import read_lines
 from metakd.data.tables import Row, write_rows
 from metakd.errors import InputError
 from metakd.steps import Step
@@ -24,7 +25,7 @@ def main(
     name: str | None = None,
     remake: bool = False,
 ) -> None:
-    """Write one table from files with one text, label or domain per line; white space around a line is dropped.
+    """Write one table from files, plain or .gz, of one text, label or domain a line; white space around it is dropped.
 
     Args:
         text_a: file of the texts.
@@ -65,19 +66,14 @@ def main(
 
 
 def lines(path: Path, field: str) -> Iterator[str]:
-    """Yield the lines of a file, without white space around them and without a byte order mark.
+    """Yield the lines of a file.
 
     A line may be empty in the files of text_b and label only: that row has no second text, or no label.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError:
-                raise InputError(f"{path}, line {number}: is not UTF-8; save the file as UTF-8") from None
-            if not text and field not in ("text_b", "label"):
-                raise InputError(f"{path}, line {number}: is empty; fill it, or remove this line from every file")
-            yield text
+    for number, text in enumerate(read_lines(path), 1):
+        if not text and field not in ("text_b", "label"):
+            raise InputError(f"{path}, line {number}: is empty; fill it, or remove this line from every file")
+        yield text
 
 
 def check_lengths(files: dict[str, Path]) -> None:

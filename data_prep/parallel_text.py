@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from metakd.cli import run
-from metakd.data.formats import GZIP, decode_utf8, refuse_utf16
+from metakd.data.line_files import read_lines
 from metakd.data.tables import Row, write_rows
 from metakd.errors import InputError
 from metakd.ranges import Count
@@ -68,19 +66,6 @@ def main(
         joint_tokenizer(texts, vocabulary).save_pretrained(folder / "tokenizer")
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a text file; only a line feed ends one (U+2028 stands inside sentences), with or without a CR."""
-    content = path.read_bytes()
-    if content.startswith(GZIP):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path} is damaged ({error}); fetch it again") from None
-    refuse_utf16(content[:4], str(path))
-    text = decode_utf8(content, str(path)).removeprefix("\ufeff")
-    return [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
-
-
 def pair_rows(
     source: Path, target: Path, domain: str, prefix: str, max_words: int | None, quiet: bool = False
 ) -> Iterator[Row]:
@@ -94,13 +79,11 @@ def pair_rows(
     Raises:
         InputError: the files have different numbers of lines, or a pair may not be left out.
     """
-    one, other = lines(source), lines(target)
-    if len(one) != len(other):
-        raise InputError(
-            f"{source} has {len(one)} lines, {target} {len(other)}; line i of one belongs to line i of the other"
-        )
+    count, other = (sum(1 for _ in read_lines(path)) for path in (source, target))
+    if count != other:
+        raise InputError(f"{source} has {count} lines, {target} {other}; line i of one belongs to line i of the other")
     left_out: Counter[str] = Counter()
-    for number, (text, translation) in enumerate(zip(one, other, strict=True), 1):
+    for number, (text, translation) in enumerate(zip(read_lines(source), read_lines(target), strict=True), 1):
         if not text or not translation:
             if max_words is None:
                 raise InputError(f"{target if text else source}, line {number} is empty; remove it from both files")
@@ -109,8 +92,8 @@ def pair_rows(
             left_out[f"longer than {max_words} words"] += 1
         else:
             yield {"guid": f"{prefix}-{number}", "text_a": text, "text_b": "", "label": translation, "domain": domain}
-    for reason, count in left_out.items() if not quiet else ():
-        log.warning("%s, %s: %d of %d pairs are left out: %s", source, target, count, len(one), reason)
+    for reason, number in left_out.items() if not quiet else ():
+        log.warning("%s, %s: %d of %d pairs are left out: %s", source, target, number, count, reason)
 
 
 if __name__ == "__main__":

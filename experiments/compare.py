@@ -160,7 +160,7 @@ def command(step: StudyStep, remake: bool) -> list[str]:
             arguments = [*step.task, f"--task.train={step.table}", f"--teacher={step.model}"]
             embeddings = [f"--embeddings={step.embeddings}"]
             return [*script("experiments/analyse_teacher.py"), *arguments, *embeddings, *out, *anew]
-        case "translator":
+        case "translator" | "teacher translator":
             return [*script("experiments/train_translator.py"), *step.task, *step.method, *step.options, *out, *anew]
         case "targets" | "translation":
             return [*script("experiments/translate.py"), *step.options, *out, *anew]

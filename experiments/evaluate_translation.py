@@ -7,7 +7,7 @@ from typing import Any
 
 from metakd.cli import run
 from metakd.fingerprint import code_fingerprint
-from metakd.manifests import read_json, write_json
+from metakd.manifests import find_manifest, read_json, write_json
 from metakd.ranges import Count, Seed
 from metakd.steps import Step
 
@@ -39,10 +39,11 @@ def main(
         return
     from metakd.translation.evaluation import bleu_rows, compare, read_best, scores_by_domain
 
-    system, speed = read_best(translations), read_json(translations.with_name(f"{translations.name}.speed.json"))
-    facts, scores = speed.pop("model", {}), scores_by_domain(system)
+    system, manifest = read_best(translations), find_manifest(translations)
+    made = read_json(manifest).get("resolved", {}) if manifest is not None else {}
+    scores = scores_by_domain(system)
     result: dict[str, Any] = {"problem": "translation", "table": str(translations), "code": code_fingerprint()}
-    result["model"] = {**scores, **facts, **({"speed": speed} if speed else {})}
+    result["model"] = {**scores, **made.get("model", {}), "speed": made.get("speed")}
     if rows:
         result["rows"] = bleu_rows(system)
     if others:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from metakd.cli import run
@@ -58,8 +59,8 @@ def main(
         train = targets.out
     prepared = prepare_translator(task, method, role, train, teacher, accelerator)
     scaled = max(1, round(method.epochs * task.epochs_scale))
-    method.epochs, method.min_steps = scaled, round(method.min_steps * task.epochs_scale)
-    epochs = epochs_of(method, prepared.job.rows.lengths, task.training, role)
+    budget = replace(method, epochs=scaled, min_steps=round(method.min_steps * task.epochs_scale))
+    epochs = epochs_of(budget, prepared.job.rows.lengths, task.training, role)
     parameters = sum(p.numel() for p in prepared.model.parameters())
     pairs = len(prepared.job.rows)
     accelerator.print(f"{role}: {parameters / 1e6:.2f} million parameters, {pairs} pairs, {epochs} epochs")

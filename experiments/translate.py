@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metakd.cli import run
-from metakd.data.formats import FORMATS, Row, read, write
+from metakd.data.formats import FORMATS, Row, write
+from metakd.data.tables import read_rows
 from metakd.errors import InputError, nearest
-from metakd.manifests import write_json
 from metakd.ranges import Count
 from metakd.steps import Step
 from metakd.translation.settings import SOURCES, TRANSLATION_COLUMNS
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def main(
-    model: Path,
+    model: str,
     table: Path,
     out: Path,
     beam: Count = 5,
@@ -32,25 +32,26 @@ def main(
     cpu_tuning: Literal["auto", "off"] = "auto",
     remake: bool = False,
 ) -> None:
-    """Write a model's translations row by row, in the order of the table; beside OUT, OUT.speed.json says how fast, and
-    how large the model is.
+    """Write a model's translations row by row, in the order of the table; OUT.manifest.json says how fast.
 
     Runs under python or torchrun, in batches of like length. A killed run goes on.
 
     Args:
-        model: folder or Hub name of an encoder-decoder.
+        model: folder or Hub name of an encoder-decoder of one pair of languages.
         table: TSV, CSV, JSONL or Parquet with guid, text_a and, as reference, label.
         out: TSV, CSV, JSONL or Parquet; any name for --format fairseq.
         beam: width of the search; 1 is greedy.
         nbest: hypotheses of each row, a line each; at most `beam`.
         columns: of the table, e.g. source,hypothesis, the pairs that a student learns from. score is the mean
-            log-probability of the hypothesis's tokens.
+            log-probability of the hypothesis's tokens; ended is "no" where the longest length cut it off.
         format: "fairseq" writes the lines S-, T-, H-, D- and P- of fairseq-generate, by row number.
         max_length: most tokens of a source or translation; by default as in training.
         cpu_tuning: "off" computes with stock PyTorch on a CPU.
         remake: make the file anew if other code made it.
     """
     wanted = columns.split(",")
+    if len(set(wanted)) < len(wanted):
+        raise InputError(f"--columns {columns} names a column twice; name each once")
     for name in wanted:
         if name not in TRANSLATION_COLUMNS:
             raise InputError(
@@ -66,17 +67,19 @@ def main(
                 remake=remake)  # fmt: skip
     if step.finished():
         return
+    import torch
+
     from metakd.evaluation.model_facts import model_facts
-    from metakd.models.loading import load_tokenizer
     from metakd.models.model_io import load_info
     from metakd.training.runtime import Together, start
-    from metakd.translation.models import load_translator
+    from metakd.translation.models import load_translator, tokenizer_of, try_translator
     from metakd.translation.rows import encode_pairs
     from metakd.translation.search import read_translations, saved_translations, translate_rows
 
     accelerator = start("auto", cpu_tuning)
-    translator, tokenizer, info = load_translator(str(model)), load_tokenizer(str(model)), load_info(model)
+    translator, tokenizer, info = load_translator(model), tokenizer_of(model, model), load_info(Path(model))
     longest = max_length or (info.max_length if info is not None else 128)
+    try_translator(translator, tokenizer, longest, model)
     rows = encode_pairs(table, tokenizer, longest, SOURCES)
     if rows.cut.any():
         log.warning("%s: %d rows have more than %d tokens and are cut", table, rows.cut.sum(), longest)
@@ -87,28 +90,23 @@ def main(
         before, started = len(saved_translations(parts)), time.perf_counter()
         translate_rows(parts, translator, tokenizer, rows, accelerator, beam, nbest, longest)
         seconds = time.perf_counter() - started
+        new = len(rows) - before
+        step.resolved["speed"] = {
+            "rows_per_second": new / seconds if new else None, "rows": new, "seconds": seconds,
+            "processes": accelerator.num_processes, "threads": torch.get_num_threads(),
+            "device": accelerator.device.type,
+        }  # fmt: skip
+        facts = model_facts(Path(model)) if Path(model).is_dir() else {}
+        step.resolved["model"] = {"parameters": translator.num_parameters(), **facts}
         if accelerator.is_main_process:
             translations = read_translations(parts, len(rows))
+            sources = read_rows(table, required=SOURCES)
             if format == "fairseq":
                 with file.open("w", encoding="utf-8") as output:
-                    output.writelines(fairseq_lines(read(table), translations, tokenizer))
+                    output.writelines(fairseq_lines(sources, translations, tokenizer))
             else:
-                write(file, table_rows(read(table), translations, wanted), wanted, out.suffix)
-    if accelerator.is_main_process:
-        new = len(rows) - before
-        facts = {"parameters": translator.num_parameters(), **(model_facts(model) if model.is_dir() else {})}
-        write_json(out.with_name(f"{out.name}.speed.json"), {
-            "rows": new, "seconds": seconds, "rows_per_second": new / seconds if new else None, "beam": beam,
-            "processes": accelerator.num_processes, "threads": threads(), "device": accelerator.device.type,
-            "model": facts,
-        })  # fmt: skip
-    accelerator.print(f"{len(rows)} rows -> {out}, {(len(rows) - before) / seconds:.1f} a second")
-
-
-def threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
+                write(file, table_rows(sources, translations, wanted), wanted, out.suffix)
+    accelerator.print(f"{len(rows)} rows -> {out}, {new / seconds:.1f} a second")
 
 
 def table_rows(rows: Iterable[Row], translations: Iterable[list[Any]], columns: list[str]) -> Iterator[Row]:
@@ -116,8 +114,8 @@ def table_rows(rows: Iterable[Row], translations: Iterable[list[Any]], columns: 
     for row, hypotheses in zip(rows, translations, strict=True):
         for rank, one in enumerate(hypotheses, 1):
             values = {"guid": row["guid"], "domain": row.get("domain") or "", "source": row["text_a"],
-                      "reference": row.get("label") or "", "rank": rank, "hypothesis": one.text,
-                      "score": round(one.score, 6)}  # fmt: skip
+                      "reference": row.get("label") or "", "rank": str(rank), "hypothesis": one.text,
+                      "score": f"{one.score:.6f}", "ended": "yes" if one.ended else "no"}  # fmt: skip
             yield {name: values[name] for name in columns}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -170,6 +171,16 @@ class Training:
         return settings
 
 
+def refuse_misspelt(place: str, value: object, kinds: Sequence[type]) -> None:
+    """Refuse a mapping that fits none of its kinds: it was read as text, as if it were the name of a model."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        known = sorted({f.name for kind in kinds for f in fields(kind)})
+        keys = [key for key in re.findall(r"(\w+)\s*:", value) if key not in known]
+        hints = "".join(nearest(key, known) for key in keys)
+        what = place.rpartition(".")[2]
+        raise InputError(f"{place}: {value} is no {what}; its keys can be {', '.join(known)}{hints}")
+
+
 @dataclass
 class Task:
     """One task over one or more domains.
@@ -209,11 +220,7 @@ class Task:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
-        if isinstance(self.student, str) and self.student.lstrip().startswith("{"):
-            known = sorted({f.name for kind in STUDENTS for f in fields(kind)})
-            keys = [key for key in re.findall(r"(\w+)\s*:", self.student) if key not in known]
-            hints = "".join(nearest(key, known) for key in keys)
-            raise InputError(f"task.student: {self.student} is no student; its keys can be {', '.join(known)}{hints}")
+        refuse_misspelt("task.student", self.student, STUDENTS)
         if self.problem == "regression" and self.labels is not None:
             raise InputError(f"task.labels: {self.labels}: a regression has one output, 'score'; leave them out")
         if self.select_by == "accuracy" and self.problem != "single_label":

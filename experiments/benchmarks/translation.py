@@ -104,7 +104,7 @@ class GivenBatches(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> Any:
         """The batches, one after the other."""
-        return torch.utils.data.DataLoader(self.train_dataset, batch_size=None, shuffle=False)  # type: ignore[arg-type]
+        return torch.utils.data.DataLoader(self.train_dataset, batch_size=None, shuffle=False)
 
 
 def train_theirs(

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -111,7 +112,7 @@ def load_weights(kind: Any, name: str, config: PreTrainedConfig, trained: bool) 
     Args:
         trained: whether the checkpoint must hold the head too.
     """
-    if config.is_encoder_decoder:
+    if config.is_encoder_decoder and kind is not AutoModelForSeq2SeqLM:
         raise InputError(
             f"{name} is an encoder-decoder ({config.model_type}), whose classifier reads the decoder's last token; "
             "name an encoder or a causal model"

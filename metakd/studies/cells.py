@@ -180,7 +180,8 @@ def translator_results(planned: PlannedCell, evaluation: dict[str, Any]) -> dict
     assert planned.beam_evaluation is not None
     domain, rows = planned.cell.domain, evaluation["rows"]
     chosen = [i for i, name in enumerate(rows["domain"]) if name == domain]
-    scores, signatures = {}, {}
+    scores: dict[str, Any] = {}
+    signatures: dict[str, str] = {}
     for prefix, file in (("", planned.evaluation), ("beam_", planned.beam_evaluation)):
         model = read_json(file)["model"]
         found = scores_of({**model, **model["domains"][domain]})

@@ -12,14 +12,17 @@ from metakd.studies.cells import CellFile
 from metakd.studies.plan import Plan
 
 
-def mean_seconds(cells: Sequence[CellFile]) -> dict[str, float]:
-    """The mean seconds of each kind of step over the finished cells.
+def mean_seconds(plan: Plan, cells: Sequence[CellFile]) -> dict[str, float]:
+    """The mean seconds of a step of each kind over the finished cells, which may need several of a kind.
 
     No cell holds the time of an analysis; it passes over rows once, as an evaluation does.
     """
+    numbers = {p.key: Counter(plan.steps[out].kind for out in p.steps) for p in plan.cells.values()}
     seconds: dict[str, list[float]] = defaultdict(list)
     for cell in cells:
-        for kind, value in cell.get("seconds", {}).items():
+        of_cell = numbers.get(cell["key"], Counter())
+        for kind, total in cell.get("seconds", {}).items():
+            value = total / max(1, of_cell[kind])
             seconds[kind].append(value)
             if kind == "evaluation":
                 seconds["analysis"].append(value)
@@ -34,7 +37,7 @@ def plan_blocks(plan: Plan, unfinished: Plan, cells: Sequence[CellFile], workers
         workers: steps at a time.
     """
     keys, open_keys = ({planned.key for planned in p.cells.values()} for p in (plan, unfinished))
-    seconds, counts = mean_seconds(cells), Counter(step.kind for step in unfinished.steps.values())
+    seconds, counts = mean_seconds(plan, cells), Counter(step.kind for step in unfinished.steps.values())
     rows = [
         [kind, str(count), f"{seconds[kind]:.1f}" if kind in seconds else "", minutes(count * seconds.get(kind, 0.0))]
         for kind, count in counts.items()

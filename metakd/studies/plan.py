@@ -12,7 +12,7 @@ from metakd.training.plan import DomainSelection
 
 StepKind = Literal[
     "check", "embeddings", "weights", "teacher", "student", "control", "evaluation", "analysis",
-    "translator", "targets", "translation", "scores",
+    "translator", "teacher translator", "targets", "translation", "scores",
 ]  # fmt: skip
 ALL_ROWS = DomainSelection()
 

@@ -73,7 +73,9 @@ def refuse_classification(study: Study) -> None:
         "exclude_domain": study.exclude_domain or None, "fractions": None if study.fractions == [1.0] else 1,
     }  # fmt: skip
     for name in (name for name, value in given.items() if value is not None):
-        raise InputError(f"study.{name} is of classifiers; leave it out of a study of translations")
+        raise InputError(
+            f"study.{name} is of classifiers; leave it out, and write a task file for each student or choice of epochs"
+        )
     for control in study.controls:
         if control != "teacher":
             raise InputError(f"study.controls: {control} is of classifiers; a translation has the control teacher")
@@ -98,8 +100,10 @@ class TranslationPlanner:
         self.teacher_method = parse_settings("method", TranslationMethod, [teacher_option])
         teacher = plan_translator(self.task, self.teacher_method, "teacher")
         self.teacher_content = {"settings": teacher.settings, "inputs": hashes(teacher.inputs)}
-        options = {"task": self.task_options, "method": (teacher_option,), "options": ("--role=teacher",)}
-        self.teacher = self.add("translator", self.root / "teacher", **options)
+        self.teacher = self.add(
+            "teacher translator", self.root / "teacher", task=self.task_options, method=(teacher_option,),
+            options=("--role=teacher",),
+        )  # fmt: skip
 
     def read_task(self, seed: int) -> tuple[TranslationTask, tuple[str, ...]]:
         return read_settings("task", TranslationTask, self.file, self.study.task_changes(seed, None))
@@ -123,9 +127,12 @@ class TranslationPlanner:
         teacher = str(self.teacher) if reads_teacher(task, method, "student") else None
         translations = self.add_targets(method.beam) if method.needs_translations else None
         plan = plan_translator(task, method, "student", teacher, translations)
-        more = [f"--teacher={teacher}"] * (teacher is not None)
-        more += [f"--translations={translations}"] * (translations is not None)
-        needs = [self.teacher] * bool(more) + [translations] * (translations is not None)
+        needs: list[Path] = []
+        more: list[str] = []
+        if teacher is not None:
+            needs, more = [self.teacher], [f"--teacher={teacher}"]
+        if translations is not None:
+            needs, more = [self.teacher, translations], [*more, f"--translations={translations}"]
         inputs = {role: path for role, path in plan.inputs.items() if role not in ("teacher", "translations")}
         content = {"settings": plan.settings, "inputs": hashes(inputs)}
         content |= {"teacher": self.teacher_content} if needs else {}
@@ -170,10 +177,9 @@ class TranslationPlanner:
     def add_evaluation(self, model: Path, beam: int) -> tuple[Path, Path]:
         """Add the translations of the test table, and their scores."""
         translations = model.with_name(f"{model.name}.test-beam{beam}.tsv")
-        options = (f"--model={model}", f"--table={self.task.test}", f"--beam={beam}")
-        self.add("translation", translations, [model], options=options)
-        scores = translations.with_suffix(".json")
-        options = (f"--translations={translations}", "--rows=true")
+        search = (f"--model={model}", f"--table={self.task.test}", f"--beam={beam}")
+        self.add("translation", translations, [model], options=search)
+        scores, options = translations.with_suffix(".json"), (f"--translations={translations}", "--rows=true")
         return translations, self.add("scores", scores, [translations], options=options)
 
     def add(self, kind: StepKind, out: Path, needs: Iterable[Path] = (), **options: Any) -> Path:

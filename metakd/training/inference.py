@@ -134,7 +134,11 @@ class RowsOfBatches(Protocol):
 
 
 def batches_over(
-    rows: RowsOfBatches, accelerator: Accelerator, title: str, done: np.ndarray | None = None
+    rows: RowsOfBatches,
+    accelerator: Accelerator,
+    title: str,
+    done: np.ndarray | None = None,
+    batch_size: int = BATCH_SIZE,
 ) -> Iterator[tuple[np.ndarray, Batch]]:
     """This process's share of the rows as (row numbers, batch on the device).
 
@@ -142,7 +146,7 @@ def batches_over(
         title: of the progress bar.
         done: rows (bool [n]) to skip. Batches stay the same, so values do not depend on it.
     """
-    batches = plan_inference(rows.lengths, BATCH_SIZE, accelerator.process_index, accelerator.num_processes)
+    batches = plan_inference(rows.lengths, batch_size, accelerator.process_index, accelerator.num_processes)
     if done is not None:
         batches = [chosen for chosen in batches if not done[chosen].all()]
     hide_bar = None if accelerator.is_main_process else True  # None: hidden where there is no terminal

@@ -42,10 +42,10 @@ def read_best(path: Path) -> Translations:
     for row in hypotheses(path):
         if best.guids and best.guids[-1] == row["guid"]:
             continue
-        if not row.get("reference"):
+        if not row.get("reference", "").strip():
             raise InputError(f"{path}: row {row['guid']!r} has no reference to compare with")
         best.guids.append(row["guid"])
-        best.domains.append(row.get("domain", ""))
+        best.domains.append(row.get("domain", "").strip())
         best.texts.append(row["hypothesis"])
         best.references.append(row["reference"])
     if not best.guids:

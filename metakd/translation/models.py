@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,13 +16,13 @@ from transformers import (
 )
 
 from metakd.errors import InputError
-from metakd.models.loading import check_stored_types, check_tensors, first_not_finite, load_config, load_tokenizer
-from metakd.models.model_files import reading
+from metakd.models.loading import load_config, load_tokenizer, load_weights
+from metakd.training.dry_run import evaluating, trying
 from metakd.training.runtime import seed_everything
 from metakd.translation.rows import Batch
 from metakd.translation.settings import FreshTranslator, TranslatorFromTeacher
 
-POSITIONS = 1024  # most tokens that the sinusoidal positions of a fresh model reach
+POSITIONS = 1024  # that a fresh model has from the start; a longer text makes more
 
 
 def load_translator(name: str) -> PreTrainedModel:
@@ -35,15 +34,23 @@ def load_translator(name: str) -> PreTrainedModel:
     config = load_config(name)
     if not config.is_encoder_decoder:
         raise InputError(f"{name} is no encoder-decoder ({config.model_type}); name a model that translates")
-    with reading(name, "model"):
-        model, report = AutoModelForSeq2SeqLM.from_pretrained(
-            name, config=config, dtype=torch.float32, trust_remote_code=False, output_loading_info=True
+    return load_weights(AutoModelForSeq2SeqLM, name, config, trained=True)
+
+
+def try_translator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str) -> None:
+    """Raise InputError unless a model reads and writes texts of `max_length` tokens of this tokenizer."""
+    start, rows = model.config.decoder_start_token_id, model.get_input_embeddings().num_embeddings
+    if start is None:
+        raise InputError(f"{name}: config.json has no decoder_start_token_id, so it is not known how a text starts")
+    if (largest := max(tokenizer.get_vocab().values())) >= rows:
+        raise InputError(
+            f"{name} has embeddings of {rows} tokens, but its tokenizer has the id {largest}; the two do not belong "
+            "together"
         )
-    check_tensors(model, report, name, trained=True)
-    check_stored_types(name)
-    if (tensor := first_not_finite(model)) is not None:
-        raise InputError(f"{name}: the weights are damaged, {tensor} holds NaN or infinity; make or fetch them again")
-    return model
+    ids = torch.full((1, max_length), tokenizer.eos_token_id, device=model.device)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "target": ids}
+    with evaluating(model), trying(model, name, f"{max_length} tokens", "lower max_length"):
+        target_logits(model, batch, start)
 
 
 def fresh_translator(shape: FreshTranslator, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
@@ -101,7 +108,7 @@ def tokenizer_of(translator: object, task_tokenizer: str) -> PreTrainedTokenizer
     Raises:
         InputError: it lacks the tokens that fill a batch and end a text.
     """
-    name = translator if isinstance(translator, str) and Path(translator).exists() else task_tokenizer
+    name = translator if isinstance(translator, str) else task_tokenizer
     tokenizer = load_tokenizer(name)
     missing = [kind for kind in ("pad_token", "eos_token") if getattr(tokenizer, kind) is None]
     if missing:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metakd.errors import InputError
-from metakd.translation.settings import TranslationMethod, TranslationTask, TranslatorFromTeacher
+from metakd.translation.settings import FreshTranslator, TranslationMethod, TranslationTask, TranslatorFromTeacher
 
 Role = Literal["teacher", "student"]
 
@@ -59,7 +59,8 @@ def plan_translator(
         raise InputError(f"--translations {fault}: the method's targets are {method.targets!r}")
     start = task.teacher if role == "teacher" else task.student
     inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev}
-    inputs |= {"start": start} if isinstance(start, str) else {"tokenizer": task.tokenizer}
+    inputs |= {"start": start} if isinstance(start, str) else {}
+    inputs |= {"tokenizer": task.tokenizer} if isinstance(start, FreshTranslator) else {}  # others have their own
     inputs |= {"teacher": teacher} if teacher is not None else {}
     inputs |= {"translations": translations} if translations is not None else {}
     settings = {**task.settings(), "role": role, "method": method.settings()}

@@ -26,6 +26,11 @@ from metakd.translation.settings import PAIRS
 
 log = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
+IDS, NUMBER = datasets.List(datasets.Value("int64")), datasets.Value("int64")
+FEATURES = datasets.Features({
+    "guid": datasets.Value("string"), "source": IDS, "target": IDS, "cut": datasets.Value("bool"),
+    "source_length": NUMBER, "target_length": NUMBER,
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,8 @@ def encode_pairs(
         lambda rows: tokenise_pairs(rows, tokenizer, max_length),
         batched=True,
         remove_columns=[name for name in table.column_names if name != "guid"],
-        new_fingerprint=hashlib.sha256(json.dumps(["pairs", *key]).encode()).hexdigest()[:16],
+        features=FEATURES,
+        new_fingerprint=hashlib.sha256(json.dumps(["pairs 2", *key]).encode()).hexdigest()[:16],
         desc=f"tokenising {Path(path).name}",
     )
     return EncodedPairs(
@@ -136,8 +142,8 @@ def whole(pairs: EncodedPairs, path: str | Path) -> EncodedPairs:
     """
     if pairs.cut.all():
         raise InputError(
-            f"{path}: all {len(pairs)} translations are too long or empty, as those of a teacher that has learnt too "
-            "little; train the teacher longer"
+            f"{path}: all {len(pairs)} translations are too long, as those of a teacher that has learnt too little; "
+            "train the teacher longer"
         )
     if pairs.cut.any():
         log.warning("%s: %d of %d rows are too long and left out", path, pairs.cut.sum(), len(pairs))
@@ -146,7 +152,8 @@ def whole(pairs: EncodedPairs, path: str | Path) -> EncodedPairs:
 
 def tokenise_pairs(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> dict[str, Any]:
     """Ids and lengths of sources and targets, and whether one of them was cut; a row without label has no target."""
-    options: dict[str, Any] = {"return_attention_mask": False, "verbose": False}
+    # A text may hold the words <pad> or </s>; they are words there.
+    options: dict[str, Any] = {"return_attention_mask": False, "verbose": False, "split_special_tokens": True}
     sources = tokenizer(rows["text_a"], **options)["input_ids"]
     targets = tokenizer(text_target=[text or " " for text in rows["label"]], **options)["input_ids"]
     targets = [ids if text else [] for ids, text in zip(targets, rows["label"], strict=True)]

@@ -16,10 +16,11 @@ from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from metakd.training.inference import batches_over
+from metakd.training.inference import BATCH_SIZE, batches_over
 from metakd.translation.models import target_logits
 from metakd.translation.rows import Batch, EncodedPairs
 
+LOGITS = 2**27  # numbers, 512 MB
 log = logging.getLogger(__name__)
 
 
@@ -32,12 +33,14 @@ class Hypothesis:
         score: mean of the log-probabilities of its tokens, the end of the text included.
         pieces: its tokens as text.
         token_scores: log-probability of each token.
+        ended: whether it came to its end before the longest length.
     """
 
     text: str
     score: float
     pieces: list[str]
     token_scores: list[float]
+    ended: bool
 
 
 class SourceCache(EncoderDecoderCache):
@@ -81,7 +84,7 @@ def hypotheses_of_batch(
     mask = (ended - (ids == end).long()) == 0  # up to the end of the text, included
     target = ids.masked_fill(~mask, pad)
     sources = {name: batch[name].repeat_interleave(count, 0) for name in ("input_ids", "attention_mask")}
-    size = len(batch["input_ids"])  # rows at a time, since logits over the vocabulary are large
+    size = len(batch["input_ids"])
     parts = zip(*(values.split(size) for values in (*sources.values(), target)), strict=True)
     scores = torch.cat([token_scores(model, dict(zip((*sources, "target"), part, strict=True))) for part in parts])
     hypotheses = []
@@ -89,8 +92,13 @@ def hypotheses_of_batch(
         tokens, values = row[row_mask].tolist(), row_scores[row_mask].tolist()
         text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
         pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(tokens)]
-        hypotheses.append(Hypothesis(text, float(np.mean(values)), pieces, values))
+        hypotheses.append(Hypothesis(text, float(np.mean(values)), pieces, values, tokens[-1] == end))
     return [hypotheses[i : i + count] for i in range(0, len(hypotheses), count)]
+
+
+def rows_at_once(model: PreTrainedModel, longest: int) -> int:
+    """How many rows of so many tokens are computed together: their logits over the vocabulary take the memory."""
+    return max(1, min(BATCH_SIZE, LOGITS // (longest * model.config.vocab_size)))
 
 
 def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -122,7 +130,8 @@ def translate_rows(
     model.to(accelerator.device).eval()
     with (folder / f"part-{accelerator.process_index}.jsonl").open("a", encoding="utf-8") as file:
         file.write("\n")  # ends a line that a kill has cut
-        for chosen, batch in batches_over(rows, accelerator, "translating", done):
+        size = rows_at_once(model, max_tokens)
+        for chosen, batch in batches_over(rows, accelerator, "translating", done, size):
             with accelerator.autocast():
                 found = hypotheses_of_batch(model, tokenizer, batch, beam, count, max_tokens)
             for number, hypotheses in zip(chosen, found, strict=True):
@@ -171,7 +180,7 @@ def greedy_texts(
     model.eval()
     longest = 2 * int(rows.lengths.max())
     mine: list[tuple[int, str]] = []
-    for chosen, batch in batches_over(rows, accelerator, "dev"):
+    for chosen, batch in batches_over(rows, accelerator, "dev", None, rows_at_once(model, longest)):
         with accelerator.autocast():
             ids = generate(model, batch, 1, 1, longest)
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

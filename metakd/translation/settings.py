@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from metakd.config import LONGEST_ROW, Training
+from metakd.config import LONGEST_ROW, Training, refuse_misspelt
 from metakd.data.formats import ONE_FILE
 from metakd.errors import InputError
 from metakd.ranges import BelowOne, Count, NotNegativeCount, Positive, Range, check_fields
 
 PAIRS = ("guid", "text_a", "label")  # columns that rows to learn from must fill
 SOURCES = ("guid", "text_a")
-TRANSLATION_COLUMNS = ("guid", "domain", "source", "reference", "rank", "hypothesis", "score")  # of translate.py
+# Of translate.py.
+TRANSLATION_COLUMNS = ("guid", "domain", "source", "reference", "rank", "hypothesis", "score", "ended")
 Targets = Literal["reference", "teacher", "both", "closest"]
 
 
@@ -65,7 +66,8 @@ class TranslationTask:
         test: held-out table; only evaluation reads its translations.
         tokenizer: folder or Hub name of the tokenizer of both languages, for models with random weights.
         teacher: a folder or Hub name, or {hidden_size: D, layers: N} from random weights.
-        student: the same, or {layers: N} cut from the trained teacher.
+        student: the same, or {layers: N} cut from the trained teacher. An option such as --task.student.layers changes
+            only what it names, so a task file says whether a student is cut.
         max_length: most tokens of a source or a translation; longer training rows are refused.
         epochs_scale: factor of all epochs of the method file; every run keeps at least one epoch.
         select_by: how epochs are compared on dev: "loss" of the references per token, or "bleu" of greedy translations.
@@ -85,6 +87,8 @@ class TranslationTask:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self) -> None:
+        for name in ("teacher", "student"):
+            refuse_misspelt(f"task.{name}", getattr(self, name), [FreshTranslator, TranslatorFromTeacher])
         check_fields(self, "task.")
 
     def settings(self) -> dict[str, Any]:

@@ -19,15 +19,17 @@ from metakd.translation.settings import PAIRS, Targets
 def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[Row]:
     """The training table with the targets of a method as labels.
 
-    A row whose hypothesis is empty is left out, except that "both" keeps its reference.
+    Hypotheses that are empty, or reached the longest length before their end, are passed over; a row without another
+    one is left out, except that "both" keeps its reference.
 
     Args:
         train: the training table.
         translations: of its rows, by translate.py, in the order of the table.
 
     Raises:
-        InputError: the translations are of other rows.
+        InputError: the translations are of other rows, or none of them is whole.
     """
+    whole = False
     scorer = sacrebleu.BLEU(effective_order=True)
     translated = groupby(hypotheses(translations), key=itemgetter("guid"))
     for number, row in enumerate(read_rows(train, required=PAIRS), 1):
@@ -40,15 +42,20 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
             )
         if targets == "both":
             yield row
-        hypothesis = candidates[0]["hypothesis"]
+        texts = [one["hypothesis"] for one in candidates if one["hypothesis"] and one.get("ended") != "no"]
         if targets == "closest":
-            scores = [scorer.sentence_score(one["hypothesis"], [row["label"]]).score for one in candidates]
-            hypothesis = candidates[scores.index(max(scores))]["hypothesis"]
-        if hypothesis:
+            texts.sort(key=lambda text: -scorer.sentence_score(text, [row["label"]]).score)
+        if texts:
+            whole = True
             guid = f"{row['guid']}#teacher" if targets == "both" else row["guid"]
-            yield {**row, "guid": guid, "label": hypothesis}
+            yield {**row, "guid": guid, "label": texts[0]}
     if (extra := next(translated, None)) is not None:
         raise InputError(f"{translations} goes on with {extra[0]!r}, which {train} does not have; translate this table")
+    if not whole:
+        raise InputError(
+            f"{translations}: all translations are empty or reach the longest length before their end, as those of a "
+            "teacher that has learnt too little; train the teacher longer"
+        )
 
 
 def hypotheses(path: Path) -> Iterator[dict[str, Any]]:
@@ -61,4 +68,4 @@ def hypotheses(path: Path) -> Iterator[dict[str, Any]]:
         missing = [name for name in ("guid", "source", "hypothesis") if raw.get(name) is None]
         if missing:
             raise TableError(path, "is missing; name a table of translate.py with all columns", number, missing[0])
-        yield {name: str(raw[name]) for name in raw}
+        yield {name: "" if raw[name] is None else str(raw[name]) for name in raw}

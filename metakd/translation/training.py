@@ -13,8 +13,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from metakd.data.formats import read
+from metakd.data.tables import read_rows
+from metakd.data.tokenizers import same_tokens
 from metakd.errors import InputError
+from metakd.models.loading import load_tokenizer
 from metakd.training.inference import batches_over, to_device
 from metakd.training.loop import TrainingJob
 from metakd.translation.losses import smoothed_cross_entropy, token_kl
@@ -24,10 +26,12 @@ from metakd.translation.models import (
     load_translator,
     target_logits,
     tokenizer_of,
+    try_translator,
 )
 from metakd.translation.rows import Batch, EncodedPairs, encode_pairs, require_whole, whole
-from metakd.translation.search import greedy_texts
+from metakd.translation.search import greedy_texts, rows_at_once
 from metakd.translation.settings import (
+    PAIRS,
     FreshTranslator,
     TokenTerm,
     TranslationMethod,
@@ -72,7 +76,7 @@ class TranslationJob(TrainingJob):
         tokenizer: of the model.
         accelerator: of this process.
         teacher: in eval mode, frozen; None where no term is about it.
-        select_by: see `TranslationTask`.
+        references: of the dev rows, where epochs are compared by BLEU.
     """
 
     rows: EncodedPairs
@@ -123,7 +127,8 @@ def loss_per_token(model: PreTrainedModel, rows: EncodedPairs, accelerator: Acce
     training, start = model.training, model.config.decoder_start_token_id
     model.eval()
     total = torch.zeros((), dtype=torch.float64)
-    for _, batch in batches_over(rows, accelerator, "dev"):
+    size = rows_at_once(model, int(rows.lengths.max()))
+    for _, batch in batches_over(rows, accelerator, "dev", None, size):
         with accelerator.autocast():
             logits = target_logits(model, batch, start)
         total += smoothed_cross_entropy(logits, batch["target"], batch["target_mask"]).double().sum().cpu()
@@ -176,27 +181,36 @@ def prepare_translator(
     else:
         tokenizer = tokenizer_of(shape, task.tokenizer)
         model, starts_from = load_translator(shape), str(shape)
+    try_translator(model, tokenizer, task.max_length, starts_from)
     if teacher is not None and method.needs_teacher:
-        require_one_vocabulary(teacher, model, teacher_name)
-    rows = encode_pairs(train, tokenizer, task.max_length)
-    dev = encode_pairs(task.dev, tokenizer, task.max_length)
-    if method.needs_translations:
-        rows = whole(rows, train)
-    else:
-        require_whole(rows, train, task.max_length)
+        assert teacher_name is not None
+        try_translator(teacher, load_tokenizer(teacher_name), task.max_length, teacher_name)
+        require_one_vocabulary(teacher, model, teacher_name, tokenizer)
+    rows, dev = (encode_pairs(path, tokenizer, task.max_length) for path in (task.train, task.dev))
+    require_whole(rows, task.train, task.max_length)
     require_whole(dev, task.dev, task.max_length)
-    references = [str(row["label"]) for row in read(Path(task.dev))] if task.select_by == "bleu" else None
+    if method.needs_translations:
+        rows = whole(encode_pairs(train, tokenizer, task.max_length), train)
+    references = [row["label"] for row in read_rows(task.dev, required=PAIRS)] if task.select_by == "bleu" else None
     job = TranslationJob(
         model, rows, dev, method, tokenizer, accelerator, teacher if method.needs_teacher else None, references
     )
     return PreparedTranslator(model, tokenizer, job, starts_from)
 
 
-def require_one_vocabulary(teacher: PreTrainedModel, student: PreTrainedModel, name: str | None) -> None:
-    """Refuse distributions over two vocabularies."""
+def require_one_vocabulary(
+    teacher: PreTrainedModel, student: PreTrainedModel, name: str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Refuse distributions over two vocabularies.
+
+    Args:
+        name: of the teacher.
+        tokenizer: of the student.
+    """
     sizes = teacher.config.vocab_size, student.config.vocab_size
-    if sizes[0] != sizes[1]:
+    if sizes[0] != sizes[1] or not same_tokens(load_tokenizer(name), tokenizer):
         raise InputError(
-            f"the student has a vocabulary of {sizes[1]} tokens, the teacher {name} of {sizes[0]}; logits can be "
-            "compared only over one vocabulary, so give both the same tokenizer, or use sequence_kd.yaml"
+            f"the student has a vocabulary of {sizes[1]} tokens, the teacher {name} one of {sizes[0]} tokens"
+            f"{' that are not the same' * (sizes[0] == sizes[1])}; logits can be compared only over one vocabulary, so "
+            "give both the same tokenizer, or use sequence_kd.yaml"
         )

@@ -42,9 +42,9 @@ def teacher(options: list[object], tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
-def train(options: list[object], method: str, out: Path, **arguments: Any) -> None:
+def train(options: list[object], method: str, out: Path, changes: tuple[str, ...] = (), **arguments: Any) -> None:
     """train_translator.py in this process."""
-    task = read_yaml(Path(str(options[1])), TranslationTask)
+    task = read_yaml(Path(str(options[1])), TranslationTask, *changes)
     script(TRAIN).main(
         task, read_yaml(METHODS / f"{method}.yaml", TranslationMethod, "--file.epochs=2"), out, **arguments
     )
@@ -66,24 +66,27 @@ def test_every_method_reaches_a_score(method: str, options: list[object], teache
     translate = script(TRANSLATE).main
     if method not in ("translation_reference", "word_kd"):
         arguments["translations"] = tmp_path / "train.tsv"
-        translate(teacher, Path(task["train"]), tmp_path / "train.tsv", beam=2, nbest=2)
+        translate(str(teacher), Path(task["train"]), tmp_path / "train.tsv", beam=2, nbest=2)
     if method.startswith("word"):
         arguments["teacher"] = str(teacher)
     student, test = tmp_path / "student", tmp_path / "test.tsv"
     train(options, method, student, **arguments)
     assert losses(student)[-1] < losses(student)[0]
-    translate(student, Path(task["test"]), test, beam=1)
+    translate(str(student), Path(task["test"]), test, beam=1)
     assert len(list(read(test))) == 16
     script("experiments/evaluate_translation.py").main(test, tmp_path / "e.json", [test], samples=10)
     assert json.loads((tmp_path / "e.json").read_text())["model"]["rows"] == 16
 
 
 def test_two_processes_and_a_killed_run_train_the_same(options: list[object], teacher: Path, tmp_path: Path) -> None:
-    arguments = [*options_of(options, "word_kd"), "--teacher", teacher]
-    train(options, "word_kd", tmp_path / "one", teacher=str(teacher))
+    arguments = [*options_of(options, "word_kd"), "--task.select_by", "bleu", "--teacher", teacher]
+    train(options, "word_kd", tmp_path / "one", ("--file.select_by=bleu",), teacher=str(teacher))
     both = run_script(tmp_path, TRAIN, *arguments, "--out", tmp_path / "two", processes=2)
     assert both.returncode == 0, both.stderr
     assert losses(tmp_path / "one") == pytest.approx(losses(tmp_path / "two"), rel=1e-4)
+    one, two = (json.loads((tmp_path / name / "history.json").read_text())["epochs"] for name in ("one", "two"))
+    for mine, other in zip(one, two, strict=True):  # dev scores are BLEU of both processes' translations
+        assert mine["dev"] == pytest.approx(other["dev"], abs=0.5) and mine["dev"]["score"] >= 0
     line = command(TRAIN, *arguments, "--out", tmp_path / "killed")
     process = subprocess.Popen(line, cwd=ROOT, env=environment(tmp_path), stderr=subprocess.DEVNULL)
     wait_until((tmp_path / ".killed.scratch/training/checkpoint.safetensors").is_file)
@@ -102,11 +105,11 @@ def test_translations_of_two_processes_and_in_fairseqs_form(
     table = json.loads(Path(str(options[1])).read_text())["dev"]
     common = ["--model", teacher, "--table", table, "--beam", 2, "--nbest", 2]
     translate = script(TRANSLATE).main
-    translate(teacher, Path(table), tmp_path / "1.tsv", beam=2, nbest=2)
+    translate(str(teacher), Path(table), tmp_path / "1.tsv", beam=2, nbest=2)
     run = run_script(tmp_path, TRANSLATE, *common, "--out", tmp_path / "2.tsv", processes=2)
     assert run.returncode == 0, run.stderr
     assert (tmp_path / "1.tsv").read_text() == (tmp_path / "2.tsv").read_text()
-    translate(teacher, Path(table), tmp_path / "gen.out", beam=2, nbest=2, format="fairseq")
+    translate(str(teacher), Path(table), tmp_path / "gen.out", beam=2, nbest=2, format="fairseq")
     lines = (tmp_path / "gen.out").read_text().splitlines()
     rows = list(read(tmp_path / "1.tsv"))
     texts = [line.split("\t")[2] for line in lines if line.startswith("D-")]
@@ -115,7 +118,11 @@ def test_translations_of_two_processes_and_in_fairseqs_form(
     values = [float(value) for value in next(line for line in lines if line.startswith("P-0")).split("\t")[1].split()]
     assert float(score) == pytest.approx(sum(values) / len(values), abs=1e-3)
     assert len(values) - len(pieces.split()) in (0, 1)  # the end of the text has a score and no piece
-    translate(teacher, Path(table), tmp_path / "pairs.tsv", beam=2, columns="source,hypothesis")
+    translate(str(teacher), Path(table), tmp_path / "1.parquet", beam=2, nbest=2)
+    assert list(read(tmp_path / "1.parquet")) == rows
+    with pytest.raises(InputError, match="names a column twice"):
+        translate(str(teacher), Path(table), tmp_path / "x.tsv", columns="source,source")
+    translate(str(teacher), Path(table), tmp_path / "pairs.tsv", beam=2, columns="source,hypothesis")
     assert list(next(read(tmp_path / "pairs.tsv"))) == ["source", "hypothesis"]
 
 
@@ -141,10 +148,13 @@ def test_what_does_not_fit_is_refused(
 
 
 def test_the_shell_script_runs_a_task_to_its_scores(options: list[object], tmp_path: Path) -> None:
-    task = tmp_path / "task.yaml"
+    task, method = tmp_path / "task.yaml", tmp_path / "kd.yaml"
     shutil.copy(str(options[1]), task)
-    variables = {"TASK": str(task), "RUN": str(tmp_path / "run"), "OVERRIDES": "--task.epochs_scale 0.04"}
+    text = (METHODS / "word_and_sequence_kd.yaml").read_text()  # needs all that a run can make
+    method.write_text(text.replace("beam: 5", "beam: 2"))
+    variables = {"TASK": str(task), "METHOD": str(method), "RUN": str(tmp_path / "run")}
+    variables["OVERRIDES"] = "--task.epochs_scale 0.07"
     run = subprocess.run(["experiments/run_translation.sh"], cwd=ROOT, env={**environment(tmp_path), **variables},
                          capture_output=True, text=True, check=False)  # fmt: skip
     assert run.returncode == 0, run.stderr
-    assert json.loads((tmp_path / "run/sequence_kd/student.test-beam1.json").read_text())["model"]["rows"] == 16
+    assert json.loads((tmp_path / "run/kd/student.test-beam1.json").read_text())["model"]["rows"] == 16

@@ -10,10 +10,17 @@ import pytest
 import sacrebleu
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    BartConfig,
+    BartForConditionalGeneration,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from metakd.config import Training
 from metakd.data.formats import read, write
+from metakd.data.line_files import read_lines
 from metakd.data.tables import Row, read_rows, write_rows
 from metakd.errors import InputError
 from metakd.evaluation.resampling import bleu
@@ -23,10 +30,17 @@ from metakd.training.loop import fit
 from metakd.training.runtime import start
 from metakd.translation.evaluation import bleu_rows, compare, read_best, scores, scores_by_domain
 from metakd.translation.losses import smoothed_cross_entropy, token_kl
-from metakd.translation.models import cut_translator, fresh_translator, load_translator, target_logits
+from metakd.translation.models import (
+    cut_translator,
+    fresh_translator,
+    load_translator,
+    target_logits,
+    try_translator,
+)
 from metakd.translation.rows import EncodedPairs, encode_pairs, require_whole, whole
 from metakd.translation.search import hypotheses_of_batch, read_translations, translate_rows
 from metakd.translation.settings import (
+    SOURCES,
     TRANSLATION_COLUMNS,
     FreshTranslator,
     TokenTerm,
@@ -35,7 +49,8 @@ from metakd.translation.settings import (
     TranslatorFromTeacher,
 )
 from metakd.translation.targets import target_rows
-from metakd.translation.training import TranslationJob
+from metakd.translation.tokenizer import joint_tokenizer
+from metakd.translation.training import TranslationJob, require_one_vocabulary
 from tests.conftest import ROOT, read_yaml, script
 
 SYNTHETIC, PARALLEL = script("data_prep/synthetic_translation.py"), script("data_prep/parallel_text.py")
@@ -184,7 +199,7 @@ def test_rows_that_are_too_long_are_refused_or_left_out(made: Path, tokenizer: P
     with pytest.raises(InputError, match=r"row 'made-\d+' has more than 20 tokens \(\d+ of 60 rows do\); raise"):
         require_whole(rows, "t.tsv", 20)
     assert len(whole(rows, "t.tsv")) == len(rows) - rows.cut.sum()
-    with pytest.raises(InputError, match=r"all 60 translations are too long .* train the teacher longer"):
+    with pytest.raises(InputError, match=r"all 60 translations are too long, .* train the teacher longer"):
         whole(encode_pairs(made / "train.tsv", tokenizer, 4), "t.tsv")
 
 
@@ -198,6 +213,45 @@ def test_a_saved_student_is_a_plain_model(tokenizer: PreTrainedTokenizerBase, tm
     for other in (loaded, plain):
         torch.testing.assert_close(target_logits(other, batch, start_id), target_logits(model, batch, start_id))
     assert plain.generation_config.bad_words_ids == [[tokenizer.pad_token_id]]
+
+
+def test_special_tokens_in_a_text_are_words(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    labels = [*[""] * 1001, "d </s>"]  # a whole block has none
+    rows: list[Row] = [{"guid": str(i), "text_a": "a </s> b <pad> c", "label": label} for i, label in enumerate(labels)]
+    write(tmp_path / "t.tsv", rows, ("guid", "text_a", "label"), ".tsv")
+    batch = encode_pairs(tmp_path / "t.tsv", tokenizer, 60, SOURCES).batch(np.array([1001]))
+    for ids, mask in ((batch["input_ids"], batch["attention_mask"]), (batch["target"], batch["target_mask"])):
+        inside = ids[mask.bool()].tolist()
+        assert inside.count(tokenizer.eos_token_id) == 1 and tokenizer.pad_token_id not in inside
+
+
+def test_models_that_cannot_translate_are_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    model = tiny(tokenizer)
+    try_translator(model, tokenizer, 2000, "m")  # sinusoidal positions go on
+    bart = BartForConditionalGeneration(BartConfig(
+        vocab_size=len(tokenizer), d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+        decoder_attention_heads=1, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=20,
+        decoder_start_token_id=2,
+    ))  # fmt: skip
+    try_translator(bart, tokenizer, 20, "m")
+    with pytest.raises(InputError, match=r"fails on 40 tokens in a dry run.*lower max_length"):
+        try_translator(bart, tokenizer, 40, "m")
+    bart.config.decoder_start_token_id = None
+    with pytest.raises(InputError, match="no decoder_start_token_id"):
+        try_translator(bart, tokenizer, 20, "m")
+    model.resize_token_embeddings(50)
+    with pytest.raises(InputError, match="embeddings of 50 tokens, but its tokenizer has the id 199"):
+        try_translator(model, tokenizer, 20, "m")
+
+
+def test_logits_need_one_vocabulary(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    other = joint_tokenizer(["quite other words, " + "".join(map(chr, range(97, 123)))] * 20, 40)
+    other.save_pretrained(tmp_path / "teacher")
+    student, teacher = tiny(tokenizer), tiny(tokenizer)
+    with pytest.raises(InputError, match="one of 200 tokens that are not the same"):
+        require_one_vocabulary(teacher, student, str(tmp_path / "teacher"), tokenizer)
+    tokenizer.save_pretrained(tmp_path / "same")
+    require_one_vocabulary(teacher, student, str(tmp_path / "same"), tokenizer)
 
 
 def test_layers_are_cut_from_the_teacher(tokenizer: PreTrainedTokenizerBase, pairs: EncodedPairs) -> None:
@@ -274,7 +328,7 @@ def test_a_killed_translation_goes_on(pairs: EncodedPairs, tokenizer: PreTrained
 def translations(path: Path, rows: list[Row], hypotheses: list[list[str]]) -> Path:
     lines = (
         {"guid": row["guid"], "domain": row["domain"], "source": row["text_a"], "reference": row["label"], "rank": rank,
-         "hypothesis": text, "score": -1.0}
+         "hypothesis": text, "score": -1.0, "ended": "no" if "endless" in text else "yes"}
         for row, texts in zip(rows, hypotheses, strict=True)
         for rank, text in enumerate(texts, 1)
     )  # fmt: skip
@@ -287,13 +341,15 @@ def test_targets(made: Path, tmp_path: Path) -> None:
     train = tmp_path / "train.tsv"
     write_rows(train, rows)
     near = [row["label"].replace(".", " indeed.") for row in rows]
-    table = translations(tmp_path / "t.tsv", rows, [["far off", near[0]], [near[1], "far off"], ["", near[2]]])
+    table = translations(tmp_path / "t.tsv", rows, [["far off", near[0]], [near[1], "far off"], ["", "endless"]])
     labels = {
         name: [row["label"] for row in target_rows(train, table, name)] for name in ("teacher", "closest", "both")
     }
-    assert labels["teacher"] == ["far off", near[1]]  # a row without hypothesis is left out
-    assert labels["closest"] == near
+    assert labels["teacher"] == ["far off", near[1]]  # a row without a hypothesis that ends is left out
+    assert labels["closest"] == near[:2]
     assert labels["both"] == [rows[0]["label"], "far off", rows[1]["label"], near[1], rows[2]["label"]]
+    with pytest.raises(InputError, match=r"before their end, .* train the teacher longer"):
+        list(target_rows(train, translations(tmp_path / "e.tsv", rows, [["endless"], [""], [""]]), "teacher"))
     other = translations(tmp_path / "o.tsv", rows[1:], [["a"], ["b"]])
     with pytest.raises(InputError, match=r"o.tsv has 'made-2' where row 1 of .* is 'made-1'.*translate this one"):
         list(target_rows(train, other, "teacher"))
@@ -362,10 +418,10 @@ def test_parallel_files_become_tables(tmp_path: Path) -> None:
     ids = tokenizer("A dog runs.")["input_ids"]
     assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids, skip_special_tokens=True) == "A dog runs."
     (tmp_path / "z.gz").write_bytes(gzip.compress(source))
-    assert PARALLEL.lines(tmp_path / "z.gz") == PARALLEL.lines(files["a"])
+    assert list(read_lines(tmp_path / "z.gz")) == list(read_lines(files["a"]))
     (tmp_path / "z.gz").write_bytes(gzip.compress(source)[:-9])
     with pytest.raises(InputError, match=r"z.gz is damaged"):
-        PARALLEL.lines(tmp_path / "z.gz")
+        list(read_lines(tmp_path / "z.gz"))
     (tmp_path / "e").write_bytes(b"\n")
     with pytest.raises(InputError, match="e, line 1 is empty; remove it from both files"):
         list(PARALLEL.pair_rows(tmp_path / "e", files["d"], "x", "dev", None))
@@ -386,6 +442,12 @@ FILES = sorted((ROOT / "experiments/translation").glob("*/*.yaml"))
 def test_shipped_files_are_valid(path: Path) -> None:
     kind = TranslationTask if path.parent.name == "tasks" else TranslationMethod
     assert read_yaml(path, kind)
+
+
+def test_a_misspelt_student_is_no_name_of_a_model() -> None:
+    task = ROOT / "experiments/translation/tasks/translation_demo.yaml"
+    with pytest.raises(InputError, match=r"is no student; its keys can be .*layers"):
+        parse_settings("task", TranslationTask, [f"--task={task}", "--task.student={hidden_size: 8, layer: 2}"])
 
 
 def test_a_student_is_fresh_or_cut_as_its_fields_say(tmp_path: Path) -> None:
