@@ -114,10 +114,12 @@ def train_theirs(
     batches = []
     for step in rows_of_steps(rows.lengths, TRAINING, 0):
         batch = rows.batch(step)
+        before = batch["target"].roll(1, dims=1)
+        before[:, 0] = model.config.decoder_start_token_id
         labels = batch["target"].masked_fill(batch["target_mask"] == 0, -100)
         batches.append({
             "input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels,
-            "decoder_input_ids": model.prepare_decoder_input_ids_from_labels(labels),
+            "decoder_input_ids": before,
         })  # fmt: skip
     arguments = Seq2SeqTrainingArguments(
         str(folder), num_train_epochs=epochs, per_device_train_batch_size=1, learning_rate=LEARNING_RATE,

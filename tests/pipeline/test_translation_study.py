@@ -55,7 +55,7 @@ def study(tmp_path: Path) -> Study:
     }  # fmt: skip
     (tmp_path / "pair.yaml").write_text(json.dumps(task))
     methods = {name: {"file": str(METHODS / f"{name}.yaml")} for name in ("translation_reference", KD)}
-    methods[KD]["change"] = {"terms.label": None}
+    methods[KD]["change"] = {"terms.label": None, "beam": 2}
     (tmp_path / "study.yaml").write_text(json.dumps({
         "tasks": [str(tmp_path / "pair.yaml")], "methods": methods, "reference": "translation_reference",
         "controls": ["teacher"], "seeds": [1, 2], "overrides": {"task.training.weight_decay": 0.0},

@@ -16,6 +16,8 @@ from metakd.studies.estimate import plan_blocks
 from metakd.studies.grid import plan_study
 from metakd.studies.plan import Plan
 from metakd.studies.study import Study, StudyMethod, student_text
+from metakd.studies.translations import of_translations
+from metakd.translation.settings import TranslationMethod, TranslationTask
 from tests.conftest import ROOT, Tables, method_file, read_yaml, write_yaml
 
 METAKD, VANILLA, TINYBERT = (StudyMethod(str(method_file(name))) for name in ("metakd", "vanilla", "tinybert"))
@@ -38,10 +40,12 @@ def make_study(tmp_path: Path, tables: Tables, pretrained: Path) -> Callable[...
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "experiments/studies").glob("*.yaml"))])
 def test_every_shipped_study_and_its_methods_load(name: str) -> None:
     study = read_yaml(ROOT / "experiments/studies" / f"{name}.yaml", Study)
+    study.tasks = [str(ROOT / file) for file in study.tasks]
+    kinds: tuple[type, type] = (TranslationMethod, TranslationTask) if of_translations(study) else (Method, Task)
     for variant in study.methods.values():
-        read_settings("method", Method, str(ROOT / variant.file), variant.change)
+        read_settings("method", kinds[0], str(ROOT / variant.file), variant.change)
     for file in study.tasks:
-        read_settings("task", Task, str(ROOT / file), study.task_changes(1, None))
+        read_settings("task", kinds[1], file, study.task_changes(1, None))
 
 
 @pytest.mark.parametrize(
@@ -205,15 +209,19 @@ def test_a_plan_refuses_what_does_not_fit(tmp_path: Path, make_study: Callable[.
 def test_the_estimate_is_the_mean_of_finished_cells(tmp_path: Path, make_study: Callable[..., Study]) -> None:
     plan = plan_study(make_study(domains=["books", "films"]), tmp_path)
     kinds = ("check", "embeddings", "weights", "teacher", "student", "evaluation")
-    cells = [{"seconds": dict.fromkeys(kinds, seconds)} for seconds in (30.0, 90.0)]
+    keys = [planned.key for cell, planned in plan.cells.items() if cell.kind == "method"]
+    cells = [{"key": key, "seconds": dict.fromkeys(kinds, s)} for key, s in zip(keys, (30.0, 90.0), strict=False)]
     _, table, estimate = plan_blocks(plan, plan.unfinished(lambda planned: False), cells, 2)
-    # One each of the first four, two students, evaluations of these and twice of the teacher, one analysis: 11 minutes.
+    # One each of the first four, two students, evaluations of these and twice of the teacher, one analysis. A cell has
+    # two evaluations, so one takes half of the cell's time: 8.5 minutes.
     assert table.rows[4:] == [
-        ["evaluation", "4", "60.0", "4.0"], ["student", "2", "60.0", "2.0"], ["analysis", "1", "60.0", "1.0"],
+        ["evaluation", "4", "30.0", "2.0"], ["student", "2", "60.0", "2.0"], ["analysis", "1", "30.0", "0.5"],
     ]  # fmt: skip
-    assert "About 5.5 minutes with 2 steps at a time, by the mean of 2 finished cells." in estimate
+    assert "About 4.2 minutes with 2 steps at a time, by the mean of 2 finished cells." in estimate
     assert "no estimate" in str(plan_blocks(plan, plan, [], 1)[-1])
-    assert "At least 2.0 minutes" in str(plan_blocks(plan, plan, [{"seconds": {"student": 60.0}}], 1)[-1])
+    assert "At least 2.0 minutes" in str(
+        plan_blocks(plan, plan, [{"key": keys[0], "seconds": {"student": 60.0}}], 1)[-1]
+    )
 
 
 def test_a_method_can_have_a_student_of_its_own(make_study: Callable[..., Study], tmp_path: Path) -> None:
