@@ -66,7 +66,7 @@ class TranslationTask:
         test: held-out table; only evaluation reads its translations.
         tokenizer: folder or Hub name of the tokenizer of both languages, for models with random weights.
         teacher: a folder or Hub name, or {hidden_size: D, layers: N} from random weights.
-        student: the same, or {layers: N} cut from the trained teacher. An option such as --task.student.layers changes
+        student: the same, or {layers: N} cut from the trained teacher. The option --task.student '{layers: 1}' changes
             only what it names, so a task file says whether a student is cut.
         max_length: most tokens of a source or a translation; longer training rows are refused.
         epochs_scale: factor of all epochs of the method file; every run keeps at least one epoch.
