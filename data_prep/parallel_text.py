@@ -9,10 +9,11 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.data.line_files import read_lines
-from metakd.data.tables import Row, write_rows
+from metakd.data.tables import Row, read_rows, write_rows
 from metakd.errors import InputError
 from metakd.ranges import Count
 from metakd.steps import Step
+from metakd.translation.settings import PAIRS
 from metakd.translation.tokenizer import joint_tokenizer
 
 log = logging.getLogger(__name__)
@@ -61,20 +62,17 @@ def main(
             most = max_words if split == "train" else None
             count = write_rows(folder / f"{split}.tsv", pair_rows(one, other, domain, split, most))
             log.info("%s: %d pairs", split, count)
-        texts = (text for row in pair_rows(source[0], target[0], domain, "train", max_words, quiet=True)
-                 for text in (row["text_a"], row["label"]))  # fmt: skip
+        train = read_rows(folder / "train.tsv", required=PAIRS)
+        texts = (text for row in train for text in (row["text_a"], row["label"]))
         joint_tokenizer(texts, vocabulary).save_pretrained(folder / "tokenizer")
 
 
-def pair_rows(
-    source: Path, target: Path, domain: str, prefix: str, max_words: int | None, quiet: bool = False
-) -> Iterator[Row]:
+def pair_rows(source: Path, target: Path, domain: str, prefix: str, max_words: int | None) -> Iterator[Row]:
     """Yield the pairs of two files as rows.
 
     Args:
         prefix: guids are PREFIX-1, PREFIX-2 and so on, by line.
         max_words: of either side; None refuses what it would leave out.
-        quiet: do not say how many pairs are left out.
 
     Raises:
         InputError: the files have different numbers of lines, or a pair may not be left out.
@@ -92,7 +90,7 @@ def pair_rows(
             left_out[f"longer than {max_words} words"] += 1
         else:
             yield {"guid": f"{prefix}-{number}", "text_a": text, "text_b": "", "label": translation, "domain": domain}
-    for reason, number in left_out.items() if not quiet else ():
+    for reason, number in left_out.items():
         log.warning("%s, %s: %d of %d pairs are left out: %s", source, target, number, count, reason)
 
 

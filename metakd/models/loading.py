@@ -15,7 +15,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedConfig,
@@ -83,6 +82,7 @@ def load_classifier(name: str, labels: Labels) -> PreTrainedModel:
         require_labels(config, labels, name)
     else:
         set_labels(config, labels)
+    refuse_encoder_decoder(config, name)
     return load_weights(AutoModelForSequenceClassification, name, config, trained)
 
 
@@ -92,7 +92,18 @@ def load_encoder(name: str) -> PreTrainedModel:
     Raises:
         InputError: the model cannot be loaded, is no encoder, or lacks tensors.
     """
-    return load_weights(AutoModel, name, load_config(name), trained=False)
+    config = load_config(name)
+    refuse_encoder_decoder(config, name)
+    return load_weights(AutoModel, name, config, trained=False)
+
+
+def refuse_encoder_decoder(config: PreTrainedConfig, name: str) -> None:
+    """Refuse a model that is no base of a classifier here."""
+    if config.is_encoder_decoder:
+        raise InputError(
+            f"{name} is an encoder-decoder ({config.model_type}), whose classifier reads the decoder's last token; "
+            "name an encoder or a causal model"
+        )
 
 
 def require_labels(config: PreTrainedConfig, labels: Labels, name: str) -> None:
@@ -112,11 +123,6 @@ def load_weights(kind: Any, name: str, config: PreTrainedConfig, trained: bool) 
     Args:
         trained: whether the checkpoint must hold the head too.
     """
-    if config.is_encoder_decoder and kind is not AutoModelForSeq2SeqLM:
-        raise InputError(
-            f"{name} is an encoder-decoder ({config.model_type}), whose classifier reads the decoder's last token; "
-            "name an encoder or a causal model"
-        )
     transformers_logging.set_verbosity_error()  # what transformers reports of the loading is checked below
     transformers_logging.disable_progress_bar()
     with reading(name, "model"):

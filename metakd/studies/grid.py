@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +15,7 @@ from metakd.manifests import content_hash, to_jsonable
 from metakd.methods.method import Method
 from metakd.paths import folder_name, settings_key
 from metakd.studies.changes import read_settings
-from metakd.studies.plan import Plan, PlannedAnalysis, PlannedCell, StepKind, StudyStep
+from metakd.studies.plan import Plan, PlannedAnalysis, PlannedCell, StepKind, StudyStep, key_of
 from metakd.studies.study import Cell, CellKind, Study, student_text
 from metakd.training.plan import DomainSelection, RunFolder, hidden_from_teacher, plan_distillation, plan_teacher
 
@@ -166,8 +164,7 @@ class TaskPlanner:
             inputs: path or Hub name of all that it depends on beside the test table, by role.
         """
         hashes = {role: self.source.hash_of(path) for role, path in {**inputs, "test": self.task.test}.items()}
-        text = json.dumps(to_jsonable({"kind": kind, **content, "inputs": hashes}), sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return key_of({"kind": kind, **content, "inputs": hashes})
 
 
 class MethodPlanner:

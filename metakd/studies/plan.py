@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from metakd.manifests import to_jsonable
 from metakd.studies.study import Cell
 from metakd.training.plan import DomainSelection
 
@@ -78,6 +81,12 @@ class PlannedCell:
     @property
     def title(self) -> str:
         return self.cell.title
+
+
+def key_of(content: dict[str, Any]) -> str:
+    """The key of a result that depends on this content."""
+    text = json.dumps(to_jsonable(content), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)

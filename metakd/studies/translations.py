@@ -6,8 +6,6 @@ twice, with greedy translations, whose BLEU is compared, and with those of a bea
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +19,7 @@ from metakd.manifests import content_hash, to_jsonable
 from metakd.paths import folder_name
 from metakd.settings_files import parse_settings
 from metakd.studies.changes import read_settings
-from metakd.studies.plan import Plan, PlannedCell, StepKind, StudyStep
+from metakd.studies.plan import Plan, PlannedCell, StepKind, StudyStep, key_of
 from metakd.studies.study import Cell, CellKind, Study
 from metakd.translation.plan import plan_translator, reads_teacher
 from metakd.translation.settings import PAIRS, TranslationMethod, TranslationTask
@@ -190,8 +188,3 @@ class TranslationPlanner:
 
 def hashes(inputs: dict[str, str | Path]) -> dict[str, str]:
     return {role: content_hash(path) for role, path in inputs.items()}
-
-
-def key_of(content: dict[str, Any]) -> str:
-    text = json.dumps(to_jsonable(content), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
