@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.data.formats import FORMATS
-from metakd.data.line_files import read_lines
+from metakd.data.line_files import read_lines, require_aligned
 from metakd.data.tables import Row, write_rows
 from metakd.errors import InputError
 from metakd.steps import Step
@@ -79,9 +79,7 @@ def lines(path: Path, field: str) -> Iterator[str]:
 def check_lengths(files: dict[str, Path]) -> None:
     """Read every file to its end before anything is written; raise InputError if their lines do not match."""
     counts = {path: sum(1 for _ in lines(path, field)) for field, path in files.items()}
-    if len(set(counts.values())) > 1:
-        lengths = ", ".join(f"{path} has {count}" for path, count in counts.items())
-        raise InputError(f"the numbers of lines differ: {lengths}; line i of each file must belong to row i")
+    require_aligned(counts)
     if 0 in counts.values():
         raise InputError(f"{next(iter(counts))}: has no lines; give it at least one")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metakd.cli import run
-from metakd.data.line_files import read_lines
+from metakd.data.line_files import read_lines, require_aligned
 from metakd.data.tables import Row, read_rows, write_rows
 from metakd.errors import InputError
 from metakd.ranges import Count
@@ -77,9 +77,8 @@ def pair_rows(source: Path, target: Path, domain: str, prefix: str, max_words: i
     Raises:
         InputError: the files have different numbers of lines, or a pair may not be left out.
     """
-    count, other = (sum(1 for _ in read_lines(path)) for path in (source, target))
-    if count != other:
-        raise InputError(f"{source} has {count} lines, {target} {other}; line i of one belongs to line i of the other")
+    counts = {path: sum(1 for _ in read_lines(path)) for path in (source, target)}
+    require_aligned(counts)
     left_out: Counter[str] = Counter()
     for number, (text, translation) in enumerate(zip(read_lines(source), read_lines(target), strict=True), 1):
         if not text or not translation:
@@ -91,7 +90,7 @@ def pair_rows(source: Path, target: Path, domain: str, prefix: str, max_words: i
         else:
             yield {"guid": f"{prefix}-{number}", "text_a": text, "text_b": "", "label": translation, "domain": domain}
     for reason, number in left_out.items():
-        log.warning("%s, %s: %d of %d pairs are left out: %s", source, target, number, count, reason)
+        log.warning("%s, %s: %d of %d pairs are left out: %s", source, target, number, counts[source], reason)
 
 
 if __name__ == "__main__":

@@ -6,19 +6,13 @@ import sys
 from functools import partial
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import Literal, cast
 
 from metakd.cli import run
 from metakd.data.formats import FORMATS, write
 from metakd.errors import InputError, nearest
 from metakd.ranges import Count, Fraction
 from metakd.steps import Step
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from metakd.export.sessions import OnnxClassifier
-    from metakd.training.inference import LoadedClassifier
 
 COLUMNS = ("predictions", "probabilities", "logits")
 STREAM = Path("-")
@@ -75,10 +69,11 @@ def main(
         return
     from metakd.data.logits_files import prediction_rows
     from metakd.data.row_store import RowStore
+    from metakd.export.sessions import load_for_columns
     from metakd.training.inference import fill_store
     from metakd.training.runtime import Together
 
-    classifier, accelerator, names = load(model, kinds, abstain_below, max_length, cpu_tuning)
+    classifier, accelerator, names = load_for_columns(model, kinds, abstain_below, max_length, cpu_tuning)
     rows = classifier.encode_texts(table)
     logits_step = Step(
         step.out.with_name(f".{step.out.name}.logits"),
@@ -110,9 +105,10 @@ def answer_lines(
     cpu_tuning: str,
 ) -> None:
     """Answer lines of standard input on standard output."""
+    from metakd.export.sessions import load_for_columns
     from metakd.export.streams import predict_rows, predict_stream
 
-    classifier, accelerator, names = load(model, kinds, abstain_below, max_length, cpu_tuning)
+    classifier, accelerator, names = load_for_columns(model, kinds, abstain_below, max_length, cpu_tuning)
     if accelerator.num_processes > 1:
         raise InputError("lines of standard input are answered by one process; run the script by python")
     predict = partial(predict_rows, classifier=classifier, accelerator=accelerator, columns=names,
@@ -121,28 +117,6 @@ def answer_lines(
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     source = cast(BufferedReader, sys.stdin.buffer)
     predict_stream(source, sys.stdout, predict, skip_bad_lines)
-
-
-def load(
-    model: Path, kinds: list[str], abstain_below: float | None, max_length: int | None, cpu_tuning: str
-) -> tuple[LoadedClassifier | OnnxClassifier, Accelerator, list[str]]:
-    """The classifier, and the columns of its predictions.
-
-    Raises:
-        InputError: there is none, or its labels have no such columns.
-    """
-    from metakd.data.logits_files import prediction_columns
-    from metakd.export.sessions import load_predictor
-    from metakd.training.runtime import start
-
-    accelerator = start("auto", cpu_tuning)
-    classifier = load_predictor(model, max_length, accelerator, cpu_tuning)
-    problem, names = classifier.labels.problem, prediction_columns(classifier.labels, kinds)
-    if names == ["guid"]:
-        raise InputError(f"--columns {','.join(kinds)}: a {problem} has none of these")
-    if abstain_below is not None and problem != "single_label":
-        raise InputError(f"--abstain_below needs one class per row; {model} is a {problem} model")
-    return classifier, accelerator, names
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from metakd.cli import run
+from metakd.config import scaled
 from metakd.manifests import write_json
 from metakd.paths import beside
 from metakd.steps import Step
@@ -58,8 +59,8 @@ def main(
                 write_rows(file, target_rows(train, translations, method.targets), ".tsv")
         train = targets.out
     prepared = prepare_translator(task, method, role, train, teacher, accelerator)
-    scaled = max(1, round(method.epochs * task.epochs_scale))
-    budget = replace(method, epochs=scaled, min_steps=round(method.min_steps * task.epochs_scale))
+    scaled_epochs, min_steps = scaled(method, task.epochs_scale)
+    budget = replace(method, epochs=scaled_epochs, min_steps=min_steps)
     epochs = epochs_of(budget, prepared.job.rows.lengths, task.training, role)
     parameters = sum(p.numel() for p in prepared.model.parameters())
     pairs = len(prepared.job.rows)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from metakd.data.formats import ONE_FILE
 from metakd.data.labels import SEPARATOR, ProblemType, SelectBy, require_different
@@ -104,6 +104,20 @@ class StaticStudent:
     hidden_size: Count = 128
     dropout: BelowOne = 0.5
     of: Literal["teacher", "pretrained"] = "teacher"
+
+
+class Budget(Protocol):
+    """How long a stage, a teacher or a translator is trained."""
+
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def min_steps(self) -> int: ...
+
+
+def scaled(budget: Budget, factor: float) -> tuple[int, int]:
+    """The epochs of a method file, at least one, and its least steps, times `task.epochs_scale`."""
+    return max(1, round(budget.epochs * factor)), round(budget.min_steps * factor)
 
 
 LONGEST_ROW = 100_000  # tokens
@@ -235,10 +249,6 @@ class Task:
                 f"task.labels: {self.labels}: {SEPARATOR!r} separates the labels of a row; rename the class"
             )
 
-    def scaled_epochs(self, epochs: int) -> int:
-        """Epochs of a method file on this task, rounded; at least one."""
-        return max(1, round(epochs * self.epochs_scale))
-
     def settings(self) -> dict[str, Any]:
         """What a model trained on this task depends on, beside the method and the content of its inputs."""
         names = ("problem", "labels", "domains", "max_length")
@@ -248,13 +258,17 @@ class Task:
     def require(self, *tables: str) -> None:
         """Refuse a table path (by field name) that does not exist."""
         for name in tables:
-            path = getattr(self, name)
-            if path is None:
-                raise InputError(f"task.{name}: no table is named; make the table, and name it")
-            if Path(path).is_dir():
-                raise InputError(f"task.{name}: {path!r} is a folder; {ONE_FILE}")
-            if not Path(path).is_file():
-                raise InputError(f"task.{name}: no file {path!r}; make the table, or name another one")
+            require_table(getattr(self, name), f"task.{name}")
+
+
+def require_table(path: str | None, place: str) -> None:
+    """Refuse the path of a table, named in this place, that is no file."""
+    if path is None:
+        raise InputError(f"{place}: no table is named; make the table, and name it")
+    if Path(path).is_dir():
+        raise InputError(f"{place}: {path!r} is a folder; {ONE_FILE}")
+    if not Path(path).is_file():
+        raise InputError(f"{place}: no file {path!r}; make the table, or name another one")
 
 
 def checked_names(names: list[str] | None, place: str) -> list[str] | None:

@@ -31,3 +31,10 @@ def read_lines(path: Path) -> Iterator[str]:
         raise InputError(f"{path}, line {number}: is not UTF-8; save the file as UTF-8") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}); fetch it again") from None
+
+
+def require_aligned(counts: dict[Path, int]) -> None:
+    """Refuse files whose numbers of lines differ."""
+    if len(set(counts.values())) > 1:
+        lengths = ", ".join(f"{path} has {count}" for path, count in counts.items())
+        raise InputError(f"the numbers of lines differ: {lengths}; line i of each file must belong to row i")

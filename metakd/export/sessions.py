@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from metakd.data.batches import plan_inference
 from metakd.data.encoding import Batch, EncodedRows
 from metakd.data.labels import Labels
+from metakd.data.logits_files import prediction_columns
 from metakd.errors import InputError
 from metakd.export.onnx_files import LABELS, MAX_LENGTH, PROBLEM, require_export_packages
 from metakd.models.loading import load_tokenizer
 from metakd.models.model_files import explaining
 from metakd.training.inference import Classifier, LoadedClassifier, load_trained_classifier, require_room
+from metakd.training.runtime import start
 
 # Of 8-bit students rows/s are highest at 8 to 16 rows a batch, whose activations fit into the cache.
 BATCH_SIZE = 16
@@ -127,3 +129,25 @@ def load_predictor(
     classifier = replace(classifier, max_length=max_length or classifier.max_length)
     require_room(classifier.max_length, classifier.tokenizer)
     return classifier
+
+
+def load_for_columns(
+    model: Path, kinds: list[str], abstain_below: float | None, max_length: int | None, cpu_tuning: str
+) -> tuple[LoadedClassifier | OnnxClassifier, Accelerator, list[str]]:
+    """The classifier of `load_predictor`, the process it runs in, and the columns of its predictions.
+
+    Args:
+        kinds: of columns: predictions, probabilities, logits.
+        abstain_below: the confidence below which it gives no class.
+
+    Raises:
+        InputError: there is none, or its labels have no such columns.
+    """
+    accelerator = start("auto", cpu_tuning)
+    classifier = load_predictor(model, max_length, accelerator, cpu_tuning)
+    problem, names = classifier.labels.problem, prediction_columns(classifier.labels, kinds)
+    if names == ["guid"]:
+        raise InputError(f"--columns {','.join(kinds)}: a {problem} has none of these")
+    if abstain_below is not None and problem != "single_label":
+        raise InputError(f"--abstain_below needs one class per row; {model} is a {problem} model")
+    return classifier, accelerator, names

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler, SequentialLR
 from tqdm import tqdm
 
-from metakd.config import Training
+from metakd.config import Budget, Training
 from metakd.cpu.tuning import tuned
 from metakd.data.batches import (
     micro_batches,
@@ -40,15 +40,6 @@ from metakd.training.runtime import seed_everything
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
-
-
-class Budget(Protocol):
-    """How long a stage, a teacher or a translator is trained."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def min_steps(self) -> int: ...
 
 
 class TrainingRows(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from metakd.config import Task, starts_from_teacher
+from metakd.config import Task, scaled, starts_from_teacher
 from metakd.errors import InputError, name_list, nearest
 from metakd.methods.method import Method, Prototypes, TeacherRecipe
 from metakd.methods.stage import PRETRAINED, Stage
@@ -222,8 +222,8 @@ def check_teachers(task: Task, stages: Sequence[Stage], teachers: Sequence[str],
 
 def scaled_budget(part: Part, task: Task) -> Part:
     """A teacher's recipe or a stage with the epochs and steps of this task."""
-    steps = round(part.min_steps * task.epochs_scale)
-    return replace(part, epochs=task.scaled_epochs(part.epochs), min_steps=steps) if part.epochs else part
+    epochs, min_steps = scaled(part, task.epochs_scale)
+    return replace(part, epochs=epochs, min_steps=min_steps) if part.epochs else part
 
 
 def teacher_facts(recipe: TeacherRecipe, prototypes: Prototypes | None) -> dict[str, Any]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from metakd.config import LONGEST_ROW, Training, refuse_misspelt
-from metakd.data.formats import ONE_FILE
+from metakd.config import LONGEST_ROW, Training, refuse_misspelt, require_table
 from metakd.errors import InputError
 from metakd.ranges import BelowOne, Count, NotNegativeCount, Positive, Range, check_fields
 
@@ -99,10 +97,7 @@ class TranslationTask:
     def require(self, *tables: str) -> None:
         """Refuse a table path (by field name) that does not exist."""
         for name in tables:
-            path = Path(getattr(self, name))
-            if not path.is_file():
-                reason = f"is a folder; {ONE_FILE}" if path.is_dir() else "does not exist; make the table first"
-                raise InputError(f"task.{name}: {str(path)!r} {reason}")
+            require_table(getattr(self, name), f"task.{name}")
 
 
 @dataclass

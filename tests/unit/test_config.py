@@ -19,8 +19,10 @@ from metakd.config import (
     Task,
     TextCNNStudent,
     Training,
+    scaled,
 )
 from metakd.errors import InputError
+from metakd.methods.method import TeacherRecipe
 from tests.conftest import ROOT, read_yaml, script
 
 SCRIPTS = [*ROOT.glob("experiments/*.py"), *ROOT.glob("data_prep/*.py")]
@@ -121,10 +123,11 @@ def test_a_table_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "epochs", "scaled"), [(1.0, 5, 5), (0.4, 5, 2), (0.4, 4, 2), (0.1, 3, 1), (3.0, 2, 6)]
+    ("scale", "epochs", "expected"), [(1.0, 5, 5), (0.4, 5, 2), (0.4, 4, 2), (0.1, 3, 1), (3.0, 2, 6)]
 )
-def test_epochs_are_scaled_and_never_below_one(scale: float, epochs: int, scaled: int) -> None:
-    assert task(epochs_scale=scale).scaled_epochs(epochs) == scaled
+def test_epochs_are_scaled_and_never_below_one(scale: float, epochs: int, expected: int) -> None:
+    budget = TeacherRecipe("mix", epochs=epochs, min_steps=10)
+    assert scaled(budget, scale) == (expected, round(10 * scale))
 
 
 def test_settings_name_all_training_values_that_change_a_result() -> None:

@@ -81,16 +81,26 @@ def test_jobs_get_their_share_of_threads_and_gpus(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills children with their parent")
-def test_processes_die_with_the_study(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["program", "script"])
+def test_processes_die_with_the_study(tmp_path: Path, kind: str) -> None:
+    script, log, pid = tmp_path / "script.py", tmp_path / "log", tmp_path / "pid"
+    script.write_text(
+        "import os, pathlib, sys, time, torch\n"
+        "print(sys.argv[1:], torch.get_num_threads(), __name__, 'metakd.training.distillation' in sys.modules)\n"
+        f"pathlib.Path('{pid}').write_text(str(os.getpid()))\ntime.sleep(100)\n"
+    )
+    command = {"program": ["sh", "-c", f"echo $$ > {pid}; exec sleep 100"],
+               "script": [sys.executable, str(script), "a b"]}[kind]  # fmt: skip
     code = (
         "from pathlib import Path\nfrom metakd.studies.engines import LocalEngine\n"
         "from metakd.studies.scheduler import Job\n"
-        f"job = Job('', ('sh', '-c', 'echo $$ > {tmp_path}/pid; exec sleep 100'), Path('{tmp_path}/log'), 1)\n"
-        "LocalEngine(1, []).submit(job).result()\n"
+        f"LocalEngine(1, []).submit(Job('', {tuple(command)}, Path('{log}'), 3)).result()\n"
     )
     study = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    wait_until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text().strip())
-    child = int((tmp_path / "pid").read_text())
+    wait_until(lambda: pid.is_file() and pid.read_text().strip())
+    child = int(pid.read_text())
     os.kill(study.pid, signal.SIGKILL)
     study.wait()
     wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    if kind == "script":  # in a copy of a process that has imported what scripts import
+        assert log.read_text().splitlines()[-1] == "['a b'] 3 __main__ True"
