@@ -15,7 +15,7 @@ read -ra overrides <<<"${OVERRIDES:-}"
 remake=(); [[ ${REMAKE:-} == 1 ]] && remake=(--remake true)
 launch=(python); ((NPROC > 1)) && launch=(python -m metakd.launch --standalone --nproc_per_node "$NPROC")
 facts=$(python experiments/check_translation.py --task "$TASK" "${overrides[@]}" --method "$METHOD")
-eval "$facts" # TRAIN, TEST, TARGETS_BEAM and READS_TEACHER
+eval "$facts" # TRAIN, TEST, PRECISION, TARGETS_BEAM and READS_TEACHER
 step() { printf '\n== %s\n' "$1"; }
 
 step "teacher"
@@ -26,7 +26,7 @@ if [[ -n $TARGETS_BEAM ]]; then
     step "the teacher's translations of the training table"
     translations=$RUN/train-beam$TARGETS_BEAM.tsv # all hypotheses, for all methods
     "${launch[@]}" experiments/translate.py --model "$RUN/teacher" --table "$TRAIN" --beam "$TARGETS_BEAM" \
-        --nbest "$TARGETS_BEAM" --out "$translations" "${remake[@]}"
+        --nbest "$TARGETS_BEAM" --precision "$PRECISION" --out "$translations" "${remake[@]}"
     options+=(--translations "$translations")
 fi
 [[ -n $READS_TEACHER ]] && options+=(--teacher "$RUN/teacher")
@@ -36,7 +36,7 @@ step "student by $name"
 for model in teacher "$name/student"; do
     step "test: $model"
     place=$RUN/$model
-    "${launch[@]}" experiments/translate.py --model "$RUN/$model" --table "$TEST" --beam "$BEAM" \
+    "${launch[@]}" experiments/translate.py --model "$RUN/$model" --table "$TEST" --beam "$BEAM" --precision "$PRECISION" \
         --out "$place.test-beam$BEAM.tsv" "${remake[@]}"
     python experiments/evaluate_translation.py --translations "$place.test-beam$BEAM.tsv" \
         --out "$place.test-beam$BEAM.json" "${remake[@]}"

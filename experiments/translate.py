@@ -29,6 +29,7 @@ def main(
     columns: str = ",".join(TRANSLATION_COLUMNS),
     format: Literal["table", "fairseq"] = "table",
     max_length: Count | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     cpu_tuning: Literal["auto", "off"] = "auto",
     remake: bool = False,
 ) -> None:
@@ -46,6 +47,7 @@ def main(
             log-probability of the hypothesis's tokens; ended is "no" where the longest length cut it off.
         format: "fairseq" writes the lines S-, T-, H-, D- and P- of fairseq-generate, by row number.
         max_length: most tokens of a source or translation; by default as in training.
+        precision: "auto" is bf16 where the machine computes in it natively, which is slower for narrow models on a CPU.
         cpu_tuning: "off" computes with stock PyTorch on a CPU.
         remake: make the file anew if other code made it.
     """
@@ -62,8 +64,9 @@ def main(
     if format == "table" and out.suffix not in FORMATS:
         raise InputError(f"--out {out}: unknown format {out.suffix!r}; a table ends in one of {', '.join(FORMATS)}")
     settings = {"beam": beam, "nbest": nbest, "max_length": max_length}
+    computed = {"precision": precision, "cpu_tuning": cpu_tuning}
     inputs: dict[str, str | Path] = {"model": model, "table": table}
-    step = Step(out, {**settings, "columns": wanted, "format": format}, inputs, {"cpu_tuning": cpu_tuning}, file=True,
+    step = Step(out, {**settings, "columns": wanted, "format": format}, inputs, computed, file=True,
                 remake=remake)  # fmt: skip
     if step.finished():
         return
@@ -76,7 +79,7 @@ def main(
     from metakd.translation.rows import encode_pairs
     from metakd.translation.search import read_translations, saved_translations, translate_rows
 
-    accelerator = start("auto", cpu_tuning)
+    accelerator = start(precision, cpu_tuning)
     translator, tokenizer, info = load_translator(model), tokenizer_of(model, model), load_info(Path(model))
     longest = max_length or (info.max_length if info is not None else 128)
     try_translator(translator, tokenizer, longest, model)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib.util
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +39,7 @@ from metakd.models.classifier import set_labels
 from metakd.models.domain_head import DomainHead
 from metakd.models.model_io import ModelInfo, save_model
 from metakd.settings_files import parse_settings
+from metakd.studies.engines import die_with
 from metakd.training.distillation import distill as distil_stages
 from metakd.training.jobs import TeacherJob
 from metakd.training.plan import DomainSelection, plan_distillation
@@ -297,10 +302,31 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 def run_script(tmp_path: Path, path: str, *arguments: object, processes: int = 1) -> subprocess.CompletedProcess[str]:
     """Run a script to its end; the caller looks at the exit code."""
+    line = command(path, *arguments, processes=processes)
+    if processes == 1:
+        line[0] = str(warm_environment() / "bin/python")
     return subprocess.run(
-        command(path, *arguments, processes=processes), capture_output=True, text=True, env=environment(tmp_path),
-        cwd=ROOT, timeout=300, check=False,
+        line, capture_output=True, text=True, env=environment(tmp_path), cwd=ROOT, timeout=300, check=False
+    )
+
+
+@functools.cache
+def warm_environment() -> Path:
+    """A folder that looks like this virtual environment; its scripts start with torch imported (warm_python.py)."""
+    folder = Path(tempfile.mkdtemp(prefix="metakd-"))  # short: the name of a socket has at most 107 characters
+    atexit.register(shutil.rmtree, folder)
+    for stamp in Path(sys.prefix).glob(".metakd-*"):
+        shutil.copy(stamp, folder)
+    server, client = Path(__file__).with_name("warm_python.py"), folder / "bin/python"
+    client.parent.mkdir()
+    client.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {server} {folder}/socket "$@"\n')
+    client.chmod(0o755)
+    process = subprocess.Popen(
+        [sys.executable, server, "serve", folder / "socket"], preexec_fn=die_with(os.getpid()),
+        env={**environment(folder), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+    wait_until(lambda: (folder / "socket").exists() or process.poll() is not None)
+    return folder
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 600.0) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext
@@ -18,12 +20,11 @@ from pathlib import Path
 IMPORTED = [
     "metakd.export.sessions", "metakd.evaluation.evaluating", "metakd.training.dry_run", "metakd.training.distillation",
     "metakd.training.teacher_training", "metakd.translation.training", "sklearn.linear_model",
-    "torch.utils.tensorboard",
 ]  # fmt: skip
 
 
 class Copies:
-    """Copies of one process that are running scripts; they die when this process dies, on Linux.
+    """Copies of one process that are running scripts; they die when this process dies.
 
     The process starts with the first script, and its libraries see one thread, which a copy may change for torch.
     """
@@ -53,15 +54,19 @@ def variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def die_with_parent() -> None:
+    """Wait until the process that asked for this copy is gone, and end this one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def run_script(arguments: list[str], log: Path, threads: int) -> None:
     """What a copy does."""
     import torch
 
-    from metakd.studies.engines import die_with
-
-    ask = die_with(os.getppid())
-    if ask is not None:
-        ask()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     file = os.open(log, os.O_WRONLY | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(file, stream.fileno())

@@ -94,6 +94,7 @@ class TranslationPlanner:
         self.root = runs / folder_name(self.name)
         self.task, self.task_options = self.read_task(study.seeds[0])
         self.task.require("train", "dev", "test")
+        self.precision = f"--precision={self.task.training.precision}"
         teacher_option = f"--method={TEACHER_METHOD}"
         self.teacher_method = parse_settings("method", TranslationMethod, [teacher_option])
         teacher = plan_translator(self.task, self.teacher_method, "teacher")
@@ -142,7 +143,8 @@ class TranslationPlanner:
     def add_targets(self, beam: int) -> Path:
         """Add the teacher's translations of the training table."""
         options = (f"--model={self.teacher}", f"--table={self.task.train}", f"--beam={beam}", f"--nbest={beam}")
-        return self.add("targets", self.root / f"train-beam{beam}.tsv", [self.teacher], options=options)
+        out = self.root / f"train-beam{beam}.tsv"
+        return self.add("targets", out, [self.teacher], options=(*options, self.precision))
 
     def add_results(
         self,
@@ -175,7 +177,7 @@ class TranslationPlanner:
     def add_evaluation(self, model: Path, beam: int) -> tuple[Path, Path]:
         """Add the translations of the test table, and their scores."""
         translations = model.with_name(f"{model.name}.test-beam{beam}.tsv")
-        search = (f"--model={model}", f"--table={self.task.test}", f"--beam={beam}")
+        search = (f"--model={model}", f"--table={self.task.test}", f"--beam={beam}", self.precision)
         self.add("translation", translations, [model], options=search)
         scores, options = translations.with_suffix(".json"), (f"--translations={translations}", "--rows=true")
         return translations, self.add("scores", scores, [translations], options=options)

@@ -25,6 +25,7 @@ from tests.conftest import (
     read_method,
     run_script,
     script,
+    warm_environment,
     write_yaml,
 )
 
@@ -46,8 +47,8 @@ def shell(tmp_path: Path, tables: Tables, pretrained: Path) -> Shell:
     task = write_yaml(tmp_path / "task.yaml", make_task(tables, pretrained, CUT_FROM_PRETRAINED, training=training))
 
     def call(path: str, *arguments: str, **settings: object) -> str:
-        variables = {"TASK": task, "RUN": tmp_path / "run", "VIRTUAL_ENV": sys.prefix, **settings}
-        variables["PATH"] = f"{sys.prefix}/bin:{os.environ['PATH']}"
+        variables = {"TASK": task, "RUN": tmp_path / "run", "VIRTUAL_ENV": warm_environment(), **settings}
+        variables["PATH"] = f"{warm_environment()}/bin:{sys.prefix}/bin:{os.environ['PATH']}"
         process = subprocess.run(
             [ROOT / path, *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
             env={**environment(tmp_path), **{name: str(value) for name, value in variables.items()}},

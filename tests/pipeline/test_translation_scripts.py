@@ -103,7 +103,7 @@ def test_translations_of_two_processes_and_in_fairseqs_form(
     options: list[object], teacher: Path, tmp_path: Path
 ) -> None:
     table = json.loads(Path(str(options[1])).read_text())["dev"]
-    common = ["--model", teacher, "--table", table, "--beam", 2, "--nbest", 2]
+    common = ["--model", teacher, "--table", table, "--beam", 2, "--nbest", 2, "--precision", "fp32"]
     translate = script(TRANSLATE).main
     translate(str(teacher), Path(table), tmp_path / "1.tsv", beam=2, nbest=2)
     run = run_script(tmp_path, TRANSLATE, *common, "--out", tmp_path / "2.tsv", processes=2)
@@ -132,7 +132,7 @@ def test_translations_of_two_processes_and_in_fairseqs_form(
         ("word_kd", {}, {}, "--teacher is missing, but a term compares logits"),
         ("sequence_kd", {}, {}, "--translations is missing: the method's targets are 'teacher'"),
         ("translation_reference", {}, {"translations": Path("x.tsv")}, "--translations is of no use"),
-        ("translation_reference", {"train": "none.tsv"}, {}, "task.train: 'none.tsv' does not exist"),
+        ("translation_reference", {"train": "none.tsv"}, {}, "task.train: no file 'none.tsv'"),
         ("translation_reference", {"training.max_tokens": 30}, {}, "max_tokens is 30, but the longest row has"),
         ("translation_reference", {"max_length": 10}, {}, r"tokens \(64 of 64 rows do\); raise task.max_length"),
     ],

@@ -126,7 +126,7 @@ def test_a_table_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     ("scale", "epochs", "expected"), [(1.0, 5, 5), (0.4, 5, 2), (0.4, 4, 2), (0.1, 3, 1), (3.0, 2, 6)]
 )
 def test_epochs_are_scaled_and_never_below_one(scale: float, epochs: int, expected: int) -> None:
-    budget = TeacherRecipe("mix", epochs=epochs, min_steps=10)
+    budget = TeacherRecipe("mix", epochs=epochs, min_steps=10, learning_rate=1e-3)
     assert scaled(budget, scale) == (expected, round(10 * scale))
 
 

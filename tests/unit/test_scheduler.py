@@ -87,9 +87,9 @@ def test_processes_die_with_the_study(tmp_path: Path, kind: str) -> None:
     script.write_text(
         "import os, pathlib, sys, time, torch\n"
         "print(sys.argv[1:], torch.get_num_threads(), __name__, 'metakd.training.distillation' in sys.modules)\n"
-        f"pathlib.Path('{pid}').write_text(str(os.getpid()))\ntime.sleep(100)\n"
+        f"pathlib.Path('{pid}').write_text(str(os.getpid()))\ntime.sleep(1000)\n"
     )
-    command = {"program": ["sh", "-c", f"echo $$ > {pid}; exec sleep 100"],
+    command = {"program": ["sh", "-c", f"echo $$ > {pid}; exec sleep 1000"],
                "script": [sys.executable, str(script), "a b"]}[kind]  # fmt: skip
     code = (
         "from pathlib import Path\nfrom metakd.studies.engines import LocalEngine\n"
@@ -101,6 +101,6 @@ def test_processes_die_with_the_study(tmp_path: Path, kind: str) -> None:
     child = int(pid.read_text())
     os.kill(study.pid, signal.SIGKILL)
     study.wait()
-    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE, 60)
     if kind == "script":  # in a copy of a process that has imported what scripts import
         assert log.read_text().splitlines()[-1] == "['a b'] 3 __main__ True"
