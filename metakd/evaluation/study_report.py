@@ -21,6 +21,7 @@ from metakd.evaluation.sections.predictions import (
 from metakd.evaluation.sections.scores import ablations_section, by_domain_section, comparison_section, points
 from metakd.evaluation.sections.teachers import Analysis, teacher_sections, training_suspects
 from metakd.evaluation.sections.training import curves_section, provenance_section
+from metakd.evaluation.sections.translators import translators_section
 from metakd.evaluation.statistics import Comparison
 from metakd.evaluation.study_results import CellFile, StudyResults
 from metakd.evaluation.study_scores import StudyScores
@@ -60,6 +61,7 @@ def study_report(
     unseen = "Teachers and prototypes saw no label of the domain that a student is for." if excluded else ""
     title = "Zero-shot: students and teachers by domain" if excluded else "Students and teachers by domain"
     sections = [
+        *translators_section(scores),
         *comparison_section(scores),
         *by_domain_section(scores, main, title, unseen),
         *ablations_section(scores),

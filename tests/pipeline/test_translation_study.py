@@ -1,6 +1,7 @@
 """A study of translators: every step of its plan runs in this process, then the report reads the cells."""
 
 import json
+import re
 import sys
 from concurrent.futures import Future
 from pathlib import Path
@@ -93,6 +94,9 @@ def test_a_study_of_translators(study: Study, tmp_path: Path, monkeypatch: pytes
     script("experiments/study_report.py").main(out, tmp_path / "report")
     report = (tmp_path / "report/report.md").read_text()
     assert f"teacher of translation_reference, {KD}" in report
+    beams = [read_json(out / f"runs/pair-seed{seed}/{KD}/student.test-beam5.json")["model"]["bleu"] for seed in (1, 2)]
+    assert re.search(rf"^\| {KD} +\| +2 \|.* {sum(beams) / 2:.1f} \|", report, re.MULTILINE)
+    assert "nrefs:1" in report
 
 
 def test_what_translations_do_not_have_is_refused(study: Study, tmp_path: Path) -> None:

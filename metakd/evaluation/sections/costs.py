@@ -36,7 +36,7 @@ def fractions_section(scores: StudyScores) -> list[Section]:
     if not pictures:
         return []
     text = "How scores fall with fewer visible labels. Lines are means over seeds, bars 95 % intervals."
-    headers = ["task", "domain", "method", "labels, %", "score, %", "95 % interval", "deviation over seeds"]
+    headers = ["task", "domain", "method", "labels, %", "score", "95 % interval", "deviation over seeds"]
     table = NamedTable("All scores", results.table(headers, rows, 3))
     return [Section("Fewer labels", [text], pictures, [table], legend=results.series)]
 
@@ -86,7 +86,7 @@ def size_section(scores: StudyScores) -> list[Section]:
         "The mean over domains against size and time. Time is that of the evaluation, in batches of test rows; one "
         "machine's times compare, those of several machines do not. Controls are in the table alone."
     )
-    headers = ["task", "method", "score, %", "parameters, millions", "milliseconds per row"]
+    headers = ["task", "method", "score", "parameters, millions", "milliseconds per row"]
     table = NamedTable("Sizes and times", results.table(headers, rows, 2))
     return [Section("Score against size and time", [text], pictures, [table], legend=list(shown))]
 

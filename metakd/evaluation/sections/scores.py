@@ -47,7 +47,7 @@ def by_domain_section(scores: StudyScores, settings: Sequence[Setting], title: s
     dots = "Coloured marks are means over seeds, thin marks single seeds, bars 95 % intervals over seeds and test rows."
     if any(len(scores.of(setting).seeds) == 1 for setting in settings):
         dots = "One seed: bars are 95 % intervals over test rows alone, and do not cover the luck of training."
-    headers = ["task", "domain", "method", "score, %", "95 % interval", "deviation over seeds"]
+    headers = ["task", "domain", "method", "score", "95 % interval", "deviation over seeds"]
     table = NamedTable("All scores", results.table(headers, rows, 3))
     return [Section(title, [*filter(None, [text]), f"{dots} {ARROW}"], pictures, [table], lines=left_out)]
 
