@@ -20,11 +20,12 @@ TASK=${TASK:-review_snippets}
 [[ $TASK == amazon ]] && TASK=amazon_reviews
 if [[ $TASK == translation_demo ]]; then # two made-up languages, distilled at the level of whole translations
     python data_prep/synthetic_translation.py --remake "$([[ ${REMAKE:-0} == 1 ]] && echo true || echo false)"
-    TASK=experiments/translation/tasks/translation_demo.yaml exec experiments/run_translation.sh
+    TASK=experiments/translation/tasks/translation_demo.yaml
 fi
 name=$(basename "${TASK%.yaml}")
 [[ $TASK == *.yaml ]] || TASK=experiments/tasks/$TASK.yaml
 [[ -f $TASK ]] || { echo "error: no task file $TASK" >&2; exit 2; }
+grep -q '^problem: *translation' "$TASK" && exec experiments/run_translation.sh
 export TASK RUN=${RUN:-runs/$name} METHOD=${METHOD:-experiments/methods/recommended.yaml} NPROC=${NPROC:-1}
 cores=$(getconf _NPROCESSORS_ONLN)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / NPROC > 0 ? cores / NPROC : 1))}

@@ -62,9 +62,26 @@ def main(
             most = max_words if split == "train" else None
             count = write_rows(folder / f"{split}.tsv", pair_rows(one, other, domain, split, most))
             log.info("%s: %d pairs", split, count)
-        train = read_rows(folder / "train.tsv", required=PAIRS)
-        texts = (text for row in train for text in (row["text_a"], row["label"]))
-        joint_tokenizer(texts, vocabulary).save_pretrained(folder / "tokenizer")
+        tokenizer = joint_tokenizer(texts_of(folder / "train.tsv"), vocabulary)
+        tokenizer.save_pretrained(folder / "tokenizer")
+        log.info("tokenizer: %d tokens", len(tokenizer))
+        warn_of_shared_sources(folder)
+
+
+def texts_of(table: Path) -> Iterator[str]:
+    """Both sides of each pair."""
+    for row in read_rows(table, required=PAIRS):
+        yield from (row["text_a"], row["label"])
+
+
+def warn_of_shared_sources(folder: Path) -> None:
+    """Tell how many sources of dev and test are training rows too: their scores say less."""
+    held_out = {split: [row["text_a"] for row in read_rows(folder / f"{split}.tsv")] for split in SPLITS[1:]}
+    wanted = {source for sources in held_out.values() for source in sources}
+    seen = {row["text_a"] for row in read_rows(folder / "train.tsv") if row["text_a"] in wanted}
+    for split, sources in held_out.items():
+        if shared := sum(source in seen for source in sources):
+            log.warning("%s: %d of %d sources also stand in train", split, shared, len(sources))
 
 
 def pair_rows(source: Path, target: Path, domain: str, prefix: str, max_words: int | None) -> Iterator[Row]:

@@ -26,7 +26,8 @@ def main(
     Args:
         translations: table of translate.py with references.
         out: JSON file.
-        against: tables of other systems on the same rows; the paired bootstrap compares each system with the first.
+        against: '[A, B]': tables of other systems on the same rows; a paired bootstrap compares this one and the others
+            with the first of them.
         rows: also write guid, domain and what BLEU is computed from, but no text, of each row.
         samples: of the bootstrap.
         seed: of the bootstrap.
@@ -47,16 +48,21 @@ def main(
     if rows:
         result["rows"] = bleu_rows(system)
     if others:
-        result["comparison"] = compare(system, {str(p): read_best(p) for p in others.values()}, samples, seed)
+        systems = {str(path): read_best(path) for path in others.values()}
+        result["comparison"] = compare(systems | {str(translations): system}, samples, seed)
     with step.workspace() as file:
         if file is not None:
             write_json(file, result)
     for name, found in [*scores["domains"].items()] * (len(scores["domains"]) > 1) + [("all rows", scores)]:
-        print(f"{name}: BLEU {found['bleu']:.2f}  chrF {found['chrf']:.2f}  length ratio {found['length_ratio']:.3f}")
+        odd = "".join(f"  {found[kind]} {kind}" for kind in ("empty", "cut") if found[kind])
+        ratio = f"length ratio {found['length_ratio']:.3f}"
+        print(f"{name}: BLEU {found['bleu']:.2f}  chrF {found['chrf']:.2f}  {ratio}{odd}")
     print(scores["bleu_signature"])
-    for line in result.get("comparison", []):
-        p = "" if line["p_value"] is None else f"  p {line['p_value']:.4f}"
-        print(f"  {line['system']}: {line['bleu']:.2f}{p}")
+    first, *compared = result.get("comparison", [None])
+    if first is not None:
+        print(f"against {first['system']}, BLEU {first['bleu']:.2f}, by a paired bootstrap:")
+    for line in compared:
+        print(f"  {line['system']}: BLEU {line['bleu']:.2f}, p {line['p_value']:.4f}")
 
 
 if __name__ == "__main__":

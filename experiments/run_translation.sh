@@ -7,6 +7,7 @@
 # "--task.training.seed 2"), REMAKE=1. Finished steps are skipped. The teacher is shared by all methods of a run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [[ $# -gt 0 ]]; then sed -n '2,7s/^# //p' "$0" >&2; exit 2; fi
 TASK=${TASK:-experiments/translation/tasks/translation_demo.yaml}
 METHOD=${METHOD:-experiments/translation/methods/sequence_kd.yaml}
 task_name=$(basename "${TASK%.yaml}") name=$(basename "${METHOD%.yaml}")
@@ -41,3 +42,8 @@ for model in teacher "$name/student"; do
     python experiments/evaluate_translation.py --translations "$place.test-beam$BEAM.tsv" \
         --out "$place.test-beam$BEAM.json" "${remake[@]}"
 done
+cat <<END
+
+Results: $RUN/teacher.test-beam$BEAM.json, $RUN/$name/student.test-beam$BEAM.json
+Student: $RUN/$name/student (a plain Hugging Face encoder-decoder)
+END

@@ -72,6 +72,7 @@ def main(
                        step.scratch / "training", role)  # fmt: skip
         if accelerator.is_main_process:
             info = ModelInfo([], task.max_length, starts_from=prepared.starts_from)
+            prepared.model.generation_config.max_new_tokens = task.max_length  # transformers' own limit is 20
             save_model(folder, prepared.model, prepared.tokenizer, info, {})
             write_json(folder / "history.json", {**progress.summary(), "parameters": parameters})
     accelerator.end_training()

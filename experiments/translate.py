@@ -43,8 +43,8 @@ def main(
         out: TSV, CSV, JSONL or Parquet; any name for --format fairseq.
         beam: width of the search; 1 is greedy.
         nbest: hypotheses of each row, a line each; at most `beam`.
-        columns: of the table, e.g. source,hypothesis, the pairs that a student learns from. score is the mean
-            log-probability of the hypothesis's tokens; ended is "no" where the longest length cut it off.
+        columns: of the table, e.g. source,hypothesis for another toolkit; training here needs all of them. score is the
+            mean log-probability of the hypothesis's tokens; ended is "no" where the longest length cut it off.
         format: "fairseq" writes the lines S-, T-, H-, D- and P- of fairseq-generate, by row number.
         max_length: most tokens of a source or translation; by default as in training.
         precision: "auto" is bf16 where the machine computes in it natively, which is slower for narrow models on a CPU.
@@ -63,6 +63,8 @@ def main(
         raise InputError(f"--nbest {nbest} is more than --beam {beam} finds; raise the beam")
     if format == "table" and out.suffix not in FORMATS:
         raise InputError(f"--out {out}: unknown format {out.suffix!r}; a table ends in one of {', '.join(FORMATS)}")
+    if format == "fairseq" and wanted != list(TRANSLATION_COLUMNS):
+        raise InputError("--columns is about tables; --format fairseq has its own lines")
     settings = {"beam": beam, "nbest": nbest, "max_length": max_length}
     computed = {"precision": precision, "cpu_tuning": cpu_tuning}
     inputs: dict[str, str | Path] = {"model": model, "table": table}
@@ -80,6 +82,7 @@ def main(
     from metakd.translation.search import read_translations, saved_translations, translate_rows
 
     accelerator = start(precision, cpu_tuning)
+    step.resolved["precision"] = accelerator.mixed_precision
     translator, tokenizer, info = load_translator(model), tokenizer_of(model, model), load_info(Path(model))
     longest = max_length or (info.max_length if info is not None else 128)
     try_translator(translator, tokenizer, longest, model)

@@ -18,18 +18,22 @@ from metakd.translation.targets import hypotheses
 
 @dataclass(frozen=True)
 class Translations:
-    """The best translations of a table's rows, and its references, in the order of the table."""
+    """The best translations of a table's rows, and its references, in the order of the table.
+
+    Args:
+        ended: whether a translation ends before the longest length; true where that is not known.
+    """
 
     guids: list[str]
     domains: list[str]
     texts: list[str]
     references: list[str]
+    ended: list[bool]
 
     def of_domain(self, domain: str) -> Translations:
         """The rows of one domain."""
-        columns = zip(self.guids, self.domains, self.texts, self.references, strict=True)
-        guids, domains, texts, references = zip(*(row for row in columns if row[1] == domain), strict=True)
-        return Translations(list(guids), list(domains), list(texts), list(references))
+        columns = zip(self.guids, self.domains, self.texts, self.references, self.ended, strict=True)
+        return Translations(*map(list, zip(*(row for row in columns if row[1] == domain), strict=True)))
 
 
 def read_best(path: Path) -> Translations:
@@ -38,7 +42,7 @@ def read_best(path: Path) -> Translations:
     Raises:
         InputError: a row has no reference.
     """
-    best = Translations([], [], [], [])
+    best = Translations([], [], [], [], [])
     for row in hypotheses(path):
         if best.guids and best.guids[-1] == row["guid"]:
             continue
@@ -48,6 +52,7 @@ def read_best(path: Path) -> Translations:
         best.domains.append(row.get("domain", "").strip())
         best.texts.append(row["hypothesis"])
         best.references.append(row["reference"])
+        best.ended.append(row.get("ended") != "no")
     if not best.guids:
         raise InputError(f"{path} has no translations")
     return best
@@ -66,6 +71,7 @@ def scores(translations: Translations) -> dict[str, Any]:
         "chrf_signature": str(chrf.get_signature()),
         "length_ratio": bleu_score.sys_len / bleu_score.ref_len,
         "empty": sum(not text for text in texts),
+        "cut": translations.ended.count(False),
     }
 
 
@@ -90,26 +96,27 @@ def bleu_rows(translations: Translations) -> dict[str, list[Any]]:
     return {"guid": translations.guids, "domain": translations.domains, "label": hashes, "bleu": counts}
 
 
-def compare(system: Translations, baselines: dict[str, Translations], samples: int, seed: int) -> list[dict[str, Any]]:
-    """BLEU of each baseline and of the system, with sacreBLEU's paired bootstrap against the first baseline.
+def compare(systems: dict[str, Translations], samples: int, seed: int) -> list[dict[str, Any]]:
+    """BLEU of each system, with the p of sacreBLEU's paired bootstrap against the first one.
 
     Args:
         samples: of the bootstrap.
 
     Raises:
-        InputError: a system translated other rows.
+        InputError: a system translated other rows than the first.
     """
-    for name, other in baselines.items():
-        if (other.guids, other.references) != (system.guids, system.references):
+    first = next(iter(systems.values()))
+    for name, other in systems.items():
+        if (other.guids, other.references) != (first.guids, first.references):
             raise InputError(f"{name} is of other rows, or of other references; translate the same table")
-    named: list[tuple[str, Sequence[str]]] = [(name, one.texts) for name, one in baselines.items()]
-    named.append(("system", system.texts))
+    named: list[tuple[str, Sequence[str]]] = [(name, one.texts) for name, one in systems.items()]
     os.environ["SACREBLEU_SEED"] = str(seed)
-    test = PairedTest(named, {"BLEU": BLEU(references=[system.references])}, None, "bs", n_samples=samples)
+    test = PairedTest(named, {"BLEU": BLEU(references=[first.references])}, None, "bs", n_samples=samples)
     _, results = test()
     lines = []
     for (name, _), result in zip(named, results["BLEU"], strict=True):
         assert isinstance(result, Result)
-        values = {"bleu": result.score, "mean": result.mean, "interval": result.ci, "p_value": result.p_value}
+        values = {"bleu": result.score, "mean": result.mean, "half_of_95_%_interval": result.ci,
+                  "p_value": result.p_value}  # fmt: skip
         lines.append({"system": name, **values})
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
@@ -14,6 +15,8 @@ from metakd.data.formats import TableError, read
 from metakd.data.tables import Row, read_rows
 from metakd.errors import InputError
 from metakd.translation.settings import PAIRS, Targets
+
+log = logging.getLogger(__name__)
 
 
 def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[Row]:
@@ -29,12 +32,12 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
     Raises:
         InputError: the translations are of other rows, or none of them is whole.
     """
-    whole = False
+    rows, whole = 0, 0
     scorer = sacrebleu.BLEU(effective_order=True)
     translated = groupby(hypotheses(translations), key=itemgetter("guid"))
     for number, row in enumerate(read_rows(train, required=PAIRS), 1):
         guid, group = next(translated, (None, iter(())))
-        candidates = list(group)
+        candidates, rows = list(group), number
         if guid != row["guid"] or candidates[0]["source"] != row["text_a"]:
             raise InputError(
                 f"{translations} has {guid!r} where row {number} of {train} is {row['guid']!r}, or another source: it "
@@ -46,7 +49,7 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
         if targets == "closest":
             texts.sort(key=lambda text: -scorer.sentence_score(text, [row["label"]]).score)
         if texts:
-            whole = True
+            whole += 1
             guid = f"{row['guid']}#teacher" if targets == "both" else row["guid"]
             yield {**row, "guid": guid, "label": texts[0]}
     if (extra := next(translated, None)) is not None:
@@ -56,6 +59,9 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
             f"{translations}: all translations are empty or reach the longest length before their end, as those of a "
             "teacher that has learnt too little; train the teacher longer"
         )
+    if whole < rows:
+        text = "%s: %d of %d rows have no translation that ends before the longest length; theirs are no targets"
+        log.warning(text, translations, rows - whole, rows)
 
 
 def hypotheses(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The scripts of a translation, as processes: 1 == 2 processes, a killed training, and every method to its score."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from metakd.data.formats import read
 from metakd.errors import InputError
 from metakd.translation.settings import TranslationMethod, TranslationTask
-from tests.conftest import ROOT, command, environment, read_yaml, run_script, script, wait_until
+from tests.conftest import ROOT, command, environment, read_yaml, run_script, script, wait_until, warm_environment
 
 METHODS = ROOT / "experiments/translation/methods"
 TRAIN, TRANSLATE = "experiments/train_translator.py", "experiments/translate.py"
@@ -72,6 +73,7 @@ def test_every_method_reaches_a_score(method: str, options: list[object], teache
     student, test = tmp_path / "student", tmp_path / "test.tsv"
     train(options, method, student, **arguments)
     assert losses(student)[-1] < losses(student)[0]
+    assert json.loads((student / "generation_config.json").read_text())["max_new_tokens"] == task["max_length"]
     translate(str(student), Path(task["test"]), test, beam=1)
     assert len(list(read(test))) == 16
     script("experiments/evaluate_translation.py").main(test, tmp_path / "e.json", [test], samples=10)
@@ -120,6 +122,8 @@ def test_translations_of_two_processes_and_in_fairseqs_form(
     assert len(values) - len(pieces.split()) in (0, 1)  # the end of the text has a score and no piece
     translate(str(teacher), Path(table), tmp_path / "1.parquet", beam=2, nbest=2)
     assert list(read(tmp_path / "1.parquet")) == rows
+    with pytest.raises(InputError, match="--columns is about tables"):
+        translate(str(teacher), Path(table), tmp_path / "x.out", columns="hypothesis", format="fairseq")
     with pytest.raises(InputError, match="names a column twice"):
         translate(str(teacher), Path(table), tmp_path / "x.tsv", columns="source,source")
     translate(str(teacher), Path(table), tmp_path / "pairs.tsv", beam=2, columns="source,hypothesis")
@@ -153,7 +157,7 @@ def test_the_shell_script_runs_a_task_to_its_scores(options: list[object], tmp_p
     text = (METHODS / "word_and_sequence_kd.yaml").read_text()  # needs all that a run can make
     method.write_text(text.replace("beam: 5", "beam: 2"))
     variables = {"TASK": str(task), "METHOD": str(method), "RUN": str(tmp_path / "run")}
-    variables["OVERRIDES"] = "--task.epochs_scale 0.07"
+    variables |= {"OVERRIDES": "--task.epochs_scale 0.07", "PATH": f"{warm_environment()}/bin:{os.environ['PATH']}"}
     run = subprocess.run(["experiments/run_translation.sh"], cwd=ROOT, env={**environment(tmp_path), **variables},
                          capture_output=True, text=True, check=False)  # fmt: skip
     assert run.returncode == 0, run.stderr

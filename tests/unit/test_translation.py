@@ -336,7 +336,7 @@ def translations(path: Path, rows: list[Row], hypotheses: list[list[str]]) -> Pa
     return path
 
 
-def test_targets(made: Path, tmp_path: Path) -> None:
+def test_targets(made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = list(read_rows(made / "train.tsv"))[:3]
     train = tmp_path / "train.tsv"
     write_rows(train, rows)
@@ -346,6 +346,7 @@ def test_targets(made: Path, tmp_path: Path) -> None:
         name: [row["label"] for row in target_rows(train, table, name)] for name in ("teacher", "closest", "both")
     }
     assert labels["teacher"] == ["far off", near[1]]  # a row without a hypothesis that ends is left out
+    assert "1 of 3 rows have no translation that ends" in caplog.text
     assert labels["closest"] == near[:2]
     assert labels["both"] == [rows[0]["label"], "far off", rows[1]["label"], near[1], rows[2]["label"]]
     with pytest.raises(InputError, match=r"before their end, .* train the teacher longer"):
@@ -372,10 +373,10 @@ def test_scores_are_sacrebleus(made: Path, tmp_path: Path) -> None:
     references = [[row["label"] for row in rows]]
     assert scores(one)["bleu"] == pytest.approx(sacrebleu.corpus_bleu([texts[0] for texts in good], references).score)
     assert scores(one)["bleu_signature"].startswith("nrefs:1|") and scores(one)["length_ratio"] > 1
-    baseline, system = compare(one, {"other": other}, 200, 1)
+    baseline, system = compare({"other": other, "one": one}, 200, 1)
     assert baseline["p_value"] is None and system["p_value"] < 0.05 and system["bleu"] > baseline["bleu"]
     with pytest.raises(InputError, match="other is of other rows"):
-        compare(one, {"other": read_best(translations(tmp_path / "x.tsv", rows[:3], good[:3]))}, 200, 1)
+        compare({"one": one, "other": read_best(translations(tmp_path / "x.tsv", rows[:3], good[:3]))}, 200, 1)
 
 
 def test_scores_by_domain_and_resampled_bleu_are_sacrebleus(made: Path, tmp_path: Path) -> None:
