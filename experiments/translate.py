@@ -65,10 +65,9 @@ def main(
         raise InputError(f"--out {out}: unknown format {out.suffix!r}; a table ends in one of {', '.join(FORMATS)}")
     if format == "fairseq" and wanted != list(TRANSLATION_COLUMNS):
         raise InputError("--columns is about tables; --format fairseq has its own lines")
-    settings = {"beam": beam, "nbest": nbest, "max_length": max_length}
-    computed = {"precision": precision, "cpu_tuning": cpu_tuning}
+    settings = {"beam": beam, "nbest": nbest, "max_length": max_length, "precision": precision}
     inputs: dict[str, str | Path] = {"model": model, "table": table}
-    step = Step(out, {**settings, "columns": wanted, "format": format}, inputs, computed, file=True,
+    step = Step(out, {**settings, "columns": wanted, "format": format}, inputs, {"cpu_tuning": cpu_tuning}, file=True,
                 remake=remake)  # fmt: skip
     if step.finished():
         return

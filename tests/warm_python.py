@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 
 STREAMS = (0, 1, 2)
+IMPORTED = [
+    "metakd.export.sessions", "metakd.evaluation.evaluating", "metakd.training.dry_run", "metakd.training.distillation",
+    "metakd.training.teacher_training", "metakd.translation.training", "sklearn.linear_model",
+]  # fmt: skip
 
 
 def ask(path: str, arguments: list[str]) -> int:
@@ -27,8 +31,6 @@ def ask(path: str, arguments: list[str]) -> int:
 def serve(path: str) -> None:
     """Answer `ask` by a copy of this process for each script, until the process that started this one is gone."""
     import importlib
-
-    from metakd.studies.copies import IMPORTED
 
     for name in IMPORTED:
         importlib.import_module(name)

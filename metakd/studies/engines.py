@@ -14,11 +14,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from metakd.errors import InputError
-from metakd.studies.copies import Copies
 from metakd.studies.scheduler import Job, Outcome
 
 UNLIMITED = 1_000_000
@@ -36,21 +35,21 @@ class LocalEngine:
     def __init__(self, slots: int, gpus: list[str]) -> None:
         self.slots, self.gpus = slots, gpus
         self.free = list(range(slots))
-        self.copies = Copies()
-        self.processes: dict[int, subprocess.Popen[bytes] | BaseProcess] = {}
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def submit(self, job: Job) -> Future[Outcome]:
         """Start a job; the caller keeps to `slots`."""
         slot = self.free.pop(0)
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if len(self.gpus) > 1 else {}
-        started = time.monotonic()
-        is_script = job.command[0] == sys.executable
-        process = start_copy(job, self.copies) if is_script and not self.gpus else start(job, gpu)
+        started, process = time.monotonic(), start(job, gpu)
         self.processes[slot] = process
         future: Future[Outcome] = Future()
 
         def wait() -> None:
-            outcome = finished(job, process, started)
+            try:
+                outcome = finished(job, process, started)
+            except Exception as error:  # a future without a result would stop the study for good
+                outcome = Outcome(1, time.monotonic() - started, f"{type(error).__name__}: {error}")
             self.free.append(slot)
             future.set_result(outcome)
 
@@ -118,26 +117,15 @@ def run_job(job: Job) -> Outcome:
 
 def start(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a job's process; what it prints goes to the job's log."""
-    start_log(job)
+    job.log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": str(job.threads), "PYTHONUNBUFFERED": "1", **environment}
-    with job.log.open("a", encoding="utf-8") as log:
+    with job.log.open("w", encoding="utf-8") as log:
+        log.write(f"{datetime.now().isoformat(timespec='seconds')} {os.uname().nodename} {shlex.join(job.command)}\n\n")
+        log.flush()
         return subprocess.Popen(
             job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
             preexec_fn=die_with(os.getpid()),
         )  # fmt: skip
-
-
-def start_copy(job: Job, copies: Copies) -> BaseProcess:
-    """Start a job, which is a script of ours, in a process that has imported what scripts import."""
-    start_log(job)
-    return copies.start(job.command[1:], job.log, job.threads)
-
-
-def start_log(job: Job) -> None:
-    """Make the job's log; its first line is the command."""
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    line = f"{datetime.now().isoformat(timespec='seconds')} {os.uname().nodename} {shlex.join(job.command)}\n\n"
-    job.log.write_text(line, "utf-8")
 
 
 def die_with(parent: int) -> Callable[[], None] | None:
@@ -157,22 +145,15 @@ def die_with(parent: int) -> Callable[[], None] | None:
     return ask
 
 
-def finished(job: Job, process: subprocess.Popen[bytes] | BaseProcess, started: float) -> Outcome:
+def finished(job: Job, process: subprocess.Popen[Any], started: float) -> Outcome:
     """Wait for a job's process, and say how it ended."""
-    returncode = exit_code(process)
+    returncode = process.wait()
     seconds = time.monotonic() - started
     if returncode == 0:
         return Outcome(0, seconds)
-    killed = f"killed by {signal.Signals(-returncode).name}" if returncode < 0 else ""
+    names = {number.value: number.name for number in signal.Signals}
+    killed = f"killed by {names.get(-returncode, f'signal {-returncode}')}" if returncode < 0 else ""
     return Outcome(returncode, seconds, killed or last_line(job.log))
-
-
-def exit_code(process: subprocess.Popen[bytes] | BaseProcess) -> int:
-    """Wait for a process to end; negative if a signal ended it."""
-    if isinstance(process, subprocess.Popen):
-        return process.wait()
-    process.join()
-    return process.exitcode or 0
 
 
 def last_line(path: Path) -> str:

@@ -40,12 +40,15 @@ def read_best(path: Path) -> Translations:
     """The best hypothesis of each row of a table of translate.py.
 
     Raises:
-        InputError: a row has no reference.
+        InputError: a row has no reference, or its hypotheses do not stand together, the best first.
     """
-    best = Translations([], [], [], [], [])
+    best, seen = Translations([], [], [], [], []), set()
     for row in hypotheses(path):
         if best.guids and best.guids[-1] == row["guid"]:
             continue
+        if row["guid"] in seen or row.get("rank", "1") != "1":
+            raise InputError(f"{path}: the best hypothesis of {row['guid']!r} does not stand first, or there are two")
+        seen.add(row["guid"])
         if not row.get("reference", "").strip():
             raise InputError(f"{path}: row {row['guid']!r} has no reference to compare with")
         best.guids.append(row["guid"])
@@ -69,7 +72,7 @@ def scores(translations: Translations) -> dict[str, Any]:
         "bleu_signature": str(bleu.get_signature()),
         "chrf": chrf_score.score,
         "chrf_signature": str(chrf.get_signature()),
-        "length_ratio": bleu_score.sys_len / bleu_score.ref_len,
+        "length_ratio": bleu_score.sys_len / max(1, bleu_score.ref_len),
         "empty": sum(not text for text in texts),
         "cut": translations.ended.count(False),
     }

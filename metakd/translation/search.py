@@ -17,7 +17,6 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from metakd.training.inference import BATCH_SIZE, batches_over
-from metakd.translation.models import target_logits
 from metakd.translation.rows import Batch, EncodedPairs
 
 LOGITS = 2**27  # numbers, 512 MB
@@ -54,8 +53,8 @@ class SourceCache(EncoderDecoderCache):
         self.self_attention_cache.reorder_cache(beam_idx)
 
 
-def generate(model: PreTrainedModel, batch: Batch, beam: int, count: int, max_tokens: int) -> Tensor:
-    """Ids [B * count, L] of the best translations of each source, the best first, without the start token.
+def generate(model: PreTrainedModel, batch: Batch, beam: int, count: int, max_tokens: int) -> tuple[Tensor, Tensor]:
+    """Ids and their log-probabilities [B * count, L] of the best translations of each source, without the start token.
 
     Args:
         beam: width of the search; 1 is greedy.
@@ -65,30 +64,39 @@ def generate(model: PreTrainedModel, batch: Batch, beam: int, count: int, max_to
     config = GenerationConfig.from_dict({
         **model.generation_config.to_diff_dict(), "num_beams": beam, "num_return_sequences": count, "do_sample": False,
         "early_stopping": beam > 1, "max_new_tokens": max_tokens, "max_length": None, "length_penalty": 1.0,
+        "forced_eos_token_id": None,  # it would make a text that is cut look whole
     })  # fmt: skip
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     cache = {"past_key_values": SourceCache(DynamicCache(), DynamicCache())} if beam > 1 else {}
-    ids = model.generate(**inputs, **cache, generation_config=config)
-    assert isinstance(ids, Tensor)
-    return ids[:, 1:]
+    found = model.generate(
+        **inputs, **cache, generation_config=config, return_dict_in_generate=True,
+        output_scores=beam > 1, output_logits=beam == 1,
+    )  # fmt: skip
+    ids = found.sequences[:, 1:]
+    if beam > 1:
+        steps = [
+            scores[rows.clamp(min=0), tokens]
+            for scores, rows, tokens in zip(found.scores, found.beam_indices.T, ids.T, strict=False)
+        ]
+    else:
+        steps = [
+            logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+            for logits, tokens in zip(found.logits, ids.T, strict=True)
+        ]
+    return ids, torch.stack(steps, 1)
 
 
 @torch.no_grad()
 def hypotheses_of_batch(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch, beam: int, count: int, max_tokens: int
 ) -> list[list[Hypothesis]]:
-    """The translations of each row of a batch, the best first. Their scores are those of one forward pass over them."""
-    ids = generate(model, batch, beam, count, max_tokens)
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    """The translations of each row of a batch, the best first."""
+    ids, scores = generate(model, batch, beam, count, max_tokens)
+    end = tokenizer.eos_token_id
     ended = (ids == end).cumsum(1)
     mask = (ended - (ids == end).long()) == 0  # up to the end of the text, included
-    target = ids.masked_fill(~mask, pad)
-    sources = {name: batch[name].repeat_interleave(count, 0) for name in ("input_ids", "attention_mask")}
-    size = len(batch["input_ids"])
-    parts = zip(*(values.split(size) for values in (*sources.values(), target)), strict=True)
-    scores = torch.cat([token_scores(model, dict(zip((*sources, "target"), part, strict=True))) for part in parts])
     hypotheses = []
-    for row, row_mask, row_scores in zip(target.cpu(), mask.cpu(), scores.cpu(), strict=True):
+    for row, row_mask, row_scores in zip(ids.cpu(), mask.cpu(), scores.cpu(), strict=True):
         tokens, values = row[row_mask].tolist(), row_scores[row_mask].tolist()
         text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
         pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(tokens)]
@@ -99,12 +107,6 @@ def hypotheses_of_batch(
 def rows_at_once(model: PreTrainedModel, longest: int) -> int:
     """How many rows of so many tokens are computed together: their logits over the vocabulary take the memory."""
     return max(1, min(BATCH_SIZE, LOGITS // (longest * model.config.vocab_size)))
-
-
-def token_scores(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Log-probabilities [B, L] of the tokens of the targets."""
-    logits = target_logits(model, batch, model.config.decoder_start_token_id)
-    return logits.float().log_softmax(-1).gather(-1, batch["target"].unsqueeze(-1)).squeeze(-1)
 
 
 def translate_rows(
@@ -182,7 +184,7 @@ def greedy_texts(
     mine: list[tuple[int, str]] = []
     for chosen, batch in batches_over(rows, accelerator, "dev", None, rows_at_once(model, longest)):
         with accelerator.autocast():
-            ids = generate(model, batch, 1, 1, longest)
+            ids, _ = generate(model, batch, 1, 1, longest)
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         mine += list(zip(chosen.tolist(), (text.strip() for text in texts), strict=True))
     model.train(training)

@@ -34,10 +34,12 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
     """
     rows, whole = 0, 0
     scorer = sacrebleu.BLEU(effective_order=True)
-    translated = groupby(hypotheses(translations), key=itemgetter("guid"))
+    translated = groupby(hypotheses(translations, ("ended",)), key=itemgetter("guid"))
+    several = False
     for number, row in enumerate(read_rows(train, required=PAIRS), 1):
         guid, group = next(translated, (None, iter(())))
         candidates, rows = list(group), number
+        several |= len(candidates) > 1
         if guid != row["guid"] or candidates[0]["source"] != row["text_a"]:
             raise InputError(
                 f"{translations} has {guid!r} where row {number} of {train} is {row['guid']!r}, or another source: it "
@@ -54,6 +56,8 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
             yield {**row, "guid": guid, "label": texts[0]}
     if (extra := next(translated, None)) is not None:
         raise InputError(f"{translations} goes on with {extra[0]!r}, which {train} does not have; translate this table")
+    if targets == "closest" and not several:
+        raise InputError(f"{translations} has one hypothesis of each row; translate with --nbest 5 to have a choice")
     if not whole:
         raise InputError(
             f"{translations}: all translations are empty or reach the longest length before their end, as those of a "
@@ -64,14 +68,18 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
         log.warning(text, translations, rows - whole, rows)
 
 
-def hypotheses(path: Path) -> Iterator[dict[str, Any]]:
+def hypotheses(path: Path, more: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
     """The rows of a table that translate.py wrote.
+
+    Args:
+        more: columns that it must have, beside guid, source and hypothesis.
 
     Raises:
         TableError: it lacks a column.
     """
     for number, raw in enumerate(read(path), 1):
-        missing = [name for name in ("guid", "source", "hypothesis") if raw.get(name) is None]
+        required = ("guid", "source", "hypothesis", *more)
+        missing = [name for name in required if raw.get(name) is None or raw[name] != raw[name]]  # NaN is not itself
         if missing:
             raise TableError(path, "is missing; name a table of translate.py with all columns", number, missing[0])
         yield {name: "" if raw[name] is None else str(raw[name]) for name in raw}
