@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 INTEGERS = {2: torch.int16, 4: torch.int32}  # integer types as wide as the values whose bits they mask
 
@@ -29,24 +30,18 @@ def drop(values: Tensor, p: float) -> Tensor:
     return values * mask.bitwise_and_(scale.view(integers)).view(values.dtype)
 
 
-class FastDropout(nn.Dropout):
-    """`nn.Dropout` computed by `drop`."""
+def replace_dropout() -> Callable[[], None]:
+    """Let torch's dropout function, which layers and models call, be `drop`; returns a function that undoes it."""
+    original = functional.dropout
 
-    def forward(self, values: Tensor) -> Tensor:
-        return drop(values, self.p) if self.training and 0 < self.p < 1 else super().forward(values)
+    def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if training and 0 < p < 1 and not inplace and input.dtype.itemsize in INTEGERS:
+            return drop(input, p)
+        return original(input, p, training, inplace)
 
-
-def replace_dropout(module: nn.Module) -> Callable[[], None]:
-    """Replace the dropout layers inside a module by fast ones; returns a function that undoes it."""
-    replaced: list[tuple[nn.Module, str, nn.Dropout]] = []
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Dropout:
-                replaced.append((parent, name, child))
-                setattr(parent, name, FastDropout(child.p).train(child.training))
+    functional.dropout = dropout
 
     def undo() -> None:
-        for parent, name, child in replaced:
-            setattr(parent, name, child.train(parent.training))
+        functional.dropout = original
 
     return undo

@@ -34,7 +34,7 @@ def tune(module: nn.Module) -> Callable[[], None]:
 
     The losses are equal but for rounding and the masks that dropout draws.
     """
-    undo: list[Callable[[], None]] = [replace_dropout(module)]
+    undo: list[Callable[[], None]] = [replace_dropout()]
     for model in [m for m in module.modules() if isinstance(m, PreTrainedModel)]:
         if model.config.is_encoder_decoder:  # its attention is causal, or has two lengths
             continue

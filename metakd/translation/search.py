@@ -64,14 +64,12 @@ def generate(model: PreTrainedModel, batch: Batch, beam: int, count: int, max_to
     config = GenerationConfig.from_dict({
         **model.generation_config.to_diff_dict(), "num_beams": beam, "num_return_sequences": count, "do_sample": False,
         "early_stopping": beam > 1, "max_new_tokens": max_tokens, "max_length": None, "length_penalty": 1.0,
+        "return_dict_in_generate": True, "output_scores": beam > 1, "output_logits": beam == 1,
         "forced_eos_token_id": None,  # it would make a text that is cut look whole
     })  # fmt: skip
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     cache = {"past_key_values": SourceCache(DynamicCache(), DynamicCache())} if beam > 1 else {}
-    found = model.generate(
-        **inputs, **cache, generation_config=config, return_dict_in_generate=True,
-        output_scores=beam > 1, output_logits=beam == 1,
-    )  # fmt: skip
+    found = model.generate(**inputs, **cache, generation_config=config)
     ids = found.sequences[:, 1:]
     if beam > 1:
         steps = [

@@ -1,5 +1,6 @@
 """The CPU's fast form of a model computes what stock PyTorch computes; dropout has the same distribution."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, DebertaV2Config, Pr
 
 from metakd.cpu import attention as cpu_attention
 from metakd.cpu.attention import FAST, SHORT, fast_attention
-from metakd.cpu.dropout import FastDropout, drop, replace_dropout
+from metakd.cpu.dropout import drop, replace_dropout
 from metakd.cpu.first_token import FAMILIES as SHORTENED
 from metakd.cpu.tuning import tune, tuned
 from metakd.cpu.used_words import UsedWords, train_used_words
@@ -53,14 +54,22 @@ def test_dropout_depends_on_the_seed() -> None:
     assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])
 
 
-def test_dropout_layers_are_replaced_and_put_back() -> None:
-    model, values = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2)), torch.ones(40, 2)
-    original = model[0]
-    undo = replace_dropout(model)
-    assert type(model[0]) is FastDropout and (model[0](values) == 0).any()
-    assert torch.equal(model.eval()[0](values), values)
+@pytest.mark.parametrize("call", [nn.Dropout(0.5), lambda values: nn.functional.dropout(values, 0.5)])
+def test_dropout_is_replaced_and_put_back(call: Callable[[Tensor], Tensor]) -> None:
+    original, values = nn.functional.dropout, torch.ones(40, 2)
+
+    def masked() -> Tensor:
+        torch.manual_seed(1)
+        return call(values)
+
+    stock = masked()
+    undo = replace_dropout()
+    assert torch.equal(nn.Dropout(0.5).eval()(values), values)
+    fast = masked()
     undo()
-    assert model[0] is original and not original.training
+    torch.manual_seed(1)
+    assert torch.equal(fast, drop(values, 0.5)) and not torch.equal(fast, stock)
+    assert nn.functional.dropout is original and torch.equal(masked(), stock)
 
 
 def plain_layer() -> nn.Module:
@@ -152,10 +161,11 @@ def test_the_last_layer_of_the_first_token_gives_the_same_logits_and_gradients(f
 @pytest.mark.parametrize(("before", "inside"), [("sdpa", FAST), (READING, FAST), ("eager", "eager"), (FAST, FAST)])
 def test_a_model_is_stock_again_after_training(before: str, inside: str) -> None:
     model = AutoModelForSequenceClassification.from_config(tiny_config(dropout=0.1), attn_implementation=before)
-    modules, cpu = dict(model.named_modules()), torch.device("cpu")
+    modules, cpu, dropout = dict(model.named_modules()), torch.device("cpu"), nn.functional.dropout
     with tuned(model, cpu, "auto", ROWS):
         assert model.config._attn_implementation == inside
-        assert not any(type(module) is nn.Dropout for module in model.modules())
+        assert nn.functional.dropout is not dropout
+    assert nn.functional.dropout is dropout
     assert model.config._attn_implementation == before
     assert dict(model.named_modules()) == modules
     assert not any("forward" in vars(module) for module in model.modules())
