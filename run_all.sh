@@ -4,7 +4,7 @@
 #   TASK=amazon_reviews SOURCE=DIR_OR_TAR.GZ NPROC=2 DOMAINS="books dvd" ./run_all.sh
 #   TASK=mnli SOURCE=DIR ./run_all.sh                            DIR holds train.jsonl and dev_matched.jsonl
 #   TASK=mrpc SOURCE=DIR ./run_all.sh                            DIR holds msr_paraphrase_train.txt and _test.txt
-#   TASK=path/to/my_task.yaml ./run_all.sh                       your own tables
+#   TASK=path/to/my_task.yaml ./run_all.sh                       your own tables, of a translation too
 #   TASK=translation_demo ./run_all.sh                           a translation of made-up languages, in two minutes
 #   METHOD=experiments/methods/tinybert.yaml ./run_all.sh        another method, beside the first one in the same run
 # Environment: TASK (task file, or its name in experiments/tasks/), SOURCE (raw data), DOMAINS (default: all; GENRES is
@@ -25,7 +25,7 @@ fi
 name=$(basename "${TASK%.yaml}")
 [[ $TASK == *.yaml ]] || TASK=experiments/tasks/$TASK.yaml
 [[ -f $TASK ]] || { echo "error: no task file $TASK" >&2; exit 2; }
-grep -q '^problem: *translation' "$TASK" && exec experiments/run_translation.sh
+grep -Eq "^problem: *['\"]?translation" "$TASK" && exec experiments/run_translation.sh
 export TASK RUN=${RUN:-runs/$name} METHOD=${METHOD:-experiments/methods/recommended.yaml} NPROC=${NPROC:-1}
 cores=$(getconf _NPROCESSORS_ONLN)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / NPROC > 0 ? cores / NPROC : 1))}

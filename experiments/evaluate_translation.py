@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metakd.cli import run
+from metakd.errors import InputError
 from metakd.fingerprint import code_fingerprint
 from metakd.manifests import find_manifest, read_json, write_json
 from metakd.ranges import Count, Seed
@@ -33,6 +34,8 @@ def main(
         seed: of the bootstrap.
         remake: make the file anew if other code made it.
     """
+    if translations in (against or []):
+        raise InputError(f"--against names {translations}, which is what is compared; name other systems")
     others = {f"against {number}": path for number, path in enumerate(against or [], 1)}
     settings = {"samples": samples, "seed": seed, **({"rows": True} if rows else {})}
     step = Step(out, settings, {"translations": translations, **others}, file=True, remake=remake)

@@ -319,7 +319,7 @@ def warm_environment() -> Path:
         shutil.copy(stamp, folder)
     server, client = Path(__file__).with_name("warm_python.py"), folder / "bin/python"
     client.parent.mkdir()
-    client.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {server} {folder}/socket "$@"\n')
+    client.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{server}" "{folder}/socket" "$@"\n')
     client.chmod(0o755)
     process = subprocess.Popen(
         [sys.executable, server, "serve", folder / "socket"], preexec_fn=die_with(os.getpid()),

@@ -50,10 +50,12 @@ def serve(path: str) -> None:
 
 def answer(connection: socket.socket) -> None:
     """Run what was asked for; does not return."""
+    import random
     import runpy
     import traceback
 
     import datasets
+    import numpy as np
     import torch
 
     header, streams, _, _ = socket.recv_fds(connection, 8, len(STREAMS))
@@ -68,17 +70,21 @@ def answer(connection: socket.socket) -> None:
     datasets.config.HF_DATASETS_CACHE = Path(environment["HF_DATASETS_CACHE"])
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     sys.argv, sys.path[0] = arguments, str(Path(arguments[0]).parent)
+    random.seed()
+    np.random.seed()
     code = 0
     try:
         runpy.run_path(arguments[0], run_name="__main__")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    connection.sendall(bytes([code]))
+    connection.sendall(bytes([code & 255]))
     os._exit(code)
 
 

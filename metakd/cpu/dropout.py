@@ -35,7 +35,8 @@ def replace_dropout() -> Callable[[], None]:
     original = functional.dropout
 
     def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        if training and 0 < p < 1 and not inplace and input.dtype.itemsize in INTEGERS:
+        on_cpu = input.device.type == "cpu" and input.is_floating_point() and input.dtype.itemsize in INTEGERS
+        if on_cpu and training and 0 < p < 1 and not inplace:
             return drop(input, p)
         return original(input, p, training, inplace)
 

@@ -6,7 +6,7 @@ import ctypes
 import gc
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Protocol
 
@@ -32,9 +32,9 @@ class RowsWithWords(Protocol):
 def tune(module: nn.Module) -> Callable[[], None]:
     """Give all transformers models inside a module their fast form; returns a function that undoes it.
 
-    The losses are equal but for rounding and the masks that dropout draws.
+    What they compute is equal but for rounding.
     """
-    undo: list[Callable[[], None]] = [replace_dropout()]
+    undo: list[Callable[[], None]] = []
     for model in [m for m in module.modules() if isinstance(m, PreTrainedModel)]:
         if model.config.is_encoder_decoder:  # its attention is causal, or has two lengths
             continue
@@ -56,18 +56,19 @@ def tune(module: nn.Module) -> Callable[[], None]:
 def tuned(module: nn.Module, device: torch.device, setting: str, rows: RowsWithWords) -> Iterator[None]:
     """Train a module in its fast form inside the block, if it lies on a CPU and the setting is "auto".
 
+    Losses are equal but for rounding and the masks of dropout, which is fast in the whole process meanwhile.
+
     Args:
         rows: the training rows; only their words are trained.
     """
     if setting != "auto" or device.type != "cpu":
         yield
         return
-    undo = [tune(module), train_used_words(module, torch.from_numpy(rows.used_ids()))]
-    try:
+    with ExitStack() as undo:
+        undo.callback(replace_dropout())
+        undo.callback(tune(module))
+        undo.callback(train_used_words(module, torch.from_numpy(rows.used_ids())))
         yield
-    finally:
-        for step in reversed(undo):
-            step()
 
 
 def tune_process() -> None:

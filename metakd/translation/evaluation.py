@@ -44,10 +44,11 @@ def read_best(path: Path) -> Translations:
     """
     best, seen = Translations([], [], [], [], []), set()
     for row in hypotheses(path):
-        if best.guids and best.guids[-1] == row["guid"]:
+        first = row.get("rank", "1") == "1"
+        if not first and best.guids and best.guids[-1] == row["guid"]:
             continue
-        if row["guid"] in seen or row.get("rank", "1") != "1":
-            raise InputError(f"{path}: the best hypothesis of {row['guid']!r} does not stand first, or there are two")
+        if not first or row["guid"] in seen:
+            raise InputError(f"{path}: {row['guid']!r} has no hypothesis of rank 1 before the others, or more than one")
         seen.add(row["guid"])
         if not row.get("reference", "").strip():
             raise InputError(f"{path}: row {row['guid']!r} has no reference to compare with")
@@ -119,7 +120,7 @@ def compare(systems: dict[str, Translations], samples: int, seed: int) -> list[d
     lines = []
     for (name, _), result in zip(named, results["BLEU"], strict=True):
         assert isinstance(result, Result)
-        values = {"bleu": result.score, "mean": result.mean, "half_of_95_%_interval": result.ci,
+        values = {"bleu": result.score, "mean": result.mean, "ci95_half_width": result.ci,
                   "p_value": result.p_value}  # fmt: skip
         lines.append({"system": name, **values})
     return lines

@@ -34,7 +34,9 @@ def load_translator(name: str) -> PreTrainedModel:
     config = load_config(name)
     if not config.is_encoder_decoder:
         raise InputError(f"{name} is no encoder-decoder ({config.model_type}); name a model that translates")
-    return load_weights(AutoModelForSeq2SeqLM, name, config, trained=True)
+    model = load_weights(AutoModelForSeq2SeqLM, name, config, trained=True)
+    model.generation_config.forced_eos_token_id = None  # it would make a text that is cut look whole
+    return model
 
 
 def try_translator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,35 +54,33 @@ class SourceCache(EncoderDecoderCache):
         self.self_attention_cache.reorder_cache(beam_idx)
 
 
-def generate(model: PreTrainedModel, batch: Batch, beam: int, count: int, max_tokens: int) -> tuple[Tensor, Tensor]:
-    """Ids and their log-probabilities [B * count, L] of the best translations of each source, without the start token.
+def generate(model: PreTrainedModel, batch: Batch, beam: int, count: int, max_tokens: int, logits: bool) -> Any:
+    """What transformers finds; `sequences` holds a start token and the ids [B * count, L] of each source's best.
 
     Args:
         beam: width of the search; 1 is greedy.
         count: translations for each source; at most `beam`.
         max_tokens: most tokens of a translation.
+        logits: whether to keep those of every step [B * beam, V].
     """
     config = GenerationConfig.from_dict({
         **model.generation_config.to_diff_dict(), "num_beams": beam, "num_return_sequences": count, "do_sample": False,
         "early_stopping": beam > 1, "max_new_tokens": max_tokens, "max_length": None, "length_penalty": 1.0,
-        "return_dict_in_generate": True, "output_scores": beam > 1, "output_logits": beam == 1,
-        "forced_eos_token_id": None,  # it would make a text that is cut look whole
+        "return_dict_in_generate": True, "output_logits": logits,
     })  # fmt: skip
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     cache = {"past_key_values": SourceCache(DynamicCache(), DynamicCache())} if beam > 1 else {}
-    found = model.generate(**inputs, **cache, generation_config=config)
-    ids = found.sequences[:, 1:]
-    if beam > 1:
-        steps = [
-            scores[rows.clamp(min=0), tokens]
-            for scores, rows, tokens in zip(found.scores, found.beam_indices.T, ids.T, strict=False)
-        ]
-    else:
-        steps = [
-            logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
-            for logits, tokens in zip(found.logits, ids.T, strict=True)
-        ]
-    return ids, torch.stack(steps, 1)
+    return model.generate(**inputs, **cache, generation_config=config)
+
+
+def log_probabilities(found: Any) -> Tensor:
+    """Of each token that was found [B * count, L], as the model has them, before any rule of the search."""
+    rows = getattr(found, "beam_indices", None)  # the hypothesis that each token continues; -1 after the end
+    steps = []
+    for step, (logits, tokens) in enumerate(zip(found.logits, found.sequences[:, 1:].T, strict=False)):
+        chosen = logits if rows is None else logits[rows[:, step].clamp(min=0)]
+        steps.append(chosen.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - chosen.logsumexp(-1))
+    return torch.stack(steps, 1)
 
 
 @torch.no_grad()
@@ -89,7 +88,8 @@ def hypotheses_of_batch(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Batch, beam: int, count: int, max_tokens: int
 ) -> list[list[Hypothesis]]:
     """The translations of each row of a batch, the best first."""
-    ids, scores = generate(model, batch, beam, count, max_tokens)
+    found = generate(model, batch, beam, count, max_tokens, logits=True)
+    ids, scores = found.sequences[:, 1:], log_probabilities(found)
     end = tokenizer.eos_token_id
     ended = (ids == end).cumsum(1)
     mask = (ended - (ids == end).long()) == 0  # up to the end of the text, included
@@ -102,9 +102,9 @@ def hypotheses_of_batch(
     return [hypotheses[i : i + count] for i in range(0, len(hypotheses), count)]
 
 
-def rows_at_once(model: PreTrainedModel, longest: int) -> int:
+def rows_at_once(model: PreTrainedModel, longest: int, beam: int = 1) -> int:
     """How many rows of so many tokens are computed together: their logits over the vocabulary take the memory."""
-    return max(1, min(BATCH_SIZE, LOGITS // (longest * model.config.vocab_size)))
+    return max(1, min(BATCH_SIZE, LOGITS // (beam * longest * model.config.vocab_size)))
 
 
 def translate_rows(
@@ -130,7 +130,7 @@ def translate_rows(
     model.to(accelerator.device).eval()
     with (folder / f"part-{accelerator.process_index}.jsonl").open("a", encoding="utf-8") as file:
         file.write("\n")  # ends a line that a kill has cut
-        size = rows_at_once(model, max_tokens)
+        size = rows_at_once(model, max_tokens, beam)
         for chosen, batch in batches_over(rows, accelerator, "translating", done, size):
             with accelerator.autocast():
                 found = hypotheses_of_batch(model, tokenizer, batch, beam, count, max_tokens)
@@ -182,7 +182,7 @@ def greedy_texts(
     mine: list[tuple[int, str]] = []
     for chosen, batch in batches_over(rows, accelerator, "dev", None, rows_at_once(model, longest)):
         with accelerator.autocast():
-            ids, _ = generate(model, batch, 1, 1, longest)
+            ids = generate(model, batch, 1, 1, longest, logits=False).sequences[:, 1:]
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         mine += list(zip(chosen.tolist(), (text.strip() for text in texts), strict=True))
     model.train(training)

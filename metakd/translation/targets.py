@@ -47,7 +47,7 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
             )
         if targets == "both":
             yield row
-        texts = [one["hypothesis"] for one in candidates if one["hypothesis"] and one.get("ended") != "no"]
+        texts = [one["hypothesis"] for one in candidates if one["hypothesis"] and one["ended"] != "no"]
         if targets == "closest":
             texts.sort(key=lambda text: -scorer.sentence_score(text, [row["label"]]).score)
         if texts:

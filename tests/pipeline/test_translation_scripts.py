@@ -76,8 +76,16 @@ def test_every_method_reaches_a_score(method: str, options: list[object], teache
     assert json.loads((student / "generation_config.json").read_text())["max_new_tokens"] == task["max_length"]
     translate(str(student), Path(task["test"]), test, beam=1)
     assert len(list(read(test))) == 16
-    script("experiments/evaluate_translation.py").main(test, tmp_path / "e.json", [test], samples=10)
-    assert json.loads((tmp_path / "e.json").read_text())["model"]["rows"] == 16
+    other = tmp_path / "other.tsv"
+    translate(str(student), Path(task["test"]), other, beam=2)
+    script("experiments/evaluate_translation.py").main(test, tmp_path / "e.json", [other], samples=10)
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["model"]["rows"] == 16 and [line["system"] for line in result["comparison"]] == [
+        str(other),
+        str(test),
+    ]
+    with pytest.raises(InputError, match="name other systems"):
+        script("experiments/evaluate_translation.py").main(test, tmp_path / "x.json", [test])
 
 
 def test_two_processes_and_a_killed_run_train_the_same(options: list[object], teacher: Path, tmp_path: Path) -> None:

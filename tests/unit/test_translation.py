@@ -267,12 +267,14 @@ def test_layers_are_cut_from_the_teacher(tokenizer: PreTrainedTokenizerBase, pai
         cut_translator(teacher, TranslatorFromTeacher(4))
 
 
+@pytest.mark.parametrize("forced", [None, 7])
 @pytest.mark.parametrize("beam", [1, 3])
 def test_scores_are_those_of_the_tokens_one_by_one(
-    pairs: EncodedPairs, tokenizer: PreTrainedTokenizerBase, beam: int
+    pairs: EncodedPairs, tokenizer: PreTrainedTokenizerBase, beam: int, forced: int | None
 ) -> None:
     """Each token's score is its log-probability after the tokens before it, computed without a batch or a cache."""
     model = tiny(tokenizer).eval()
+    model.generation_config.forced_bos_token_id = forced  # as M2M100's language code
     chosen = np.array([0, 3])
     found = hypotheses_of_batch(model, tokenizer, pairs.batch(chosen), beam, beam, 10)
     for row, hypotheses in zip(chosen, found, strict=True):
@@ -285,6 +287,19 @@ def test_scores_are_those_of_the_tokens_one_by_one(
                 ids.append(token)
             assert one.token_scores == pytest.approx(expected, abs=1e-4)
             assert one.score == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_forced_end_is_no_end(
+    pairs: EncodedPairs, tokenizer: PreTrainedTokenizerBase, beam: int, tmp_path: Path
+) -> None:
+    model = tiny(tokenizer)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[tokenizer.eos_token_id] = 0.0  # never the likeliest
+    model.generation_config.forced_eos_token_id = tokenizer.eos_token_id  # as Marian's and BART's
+    model.save_pretrained(tmp_path)
+    found = hypotheses_of_batch(load_translator(str(tmp_path)).eval(), tokenizer, pairs.batch(np.arange(4)), beam, 1, 5)
+    assert {(one.ended, len(one.pieces)) for (one,) in found} == {(False, 5)}
 
 
 def test_beam_search_is_that_of_transformers(pairs: EncodedPairs, tokenizer: PreTrainedTokenizerBase) -> None:
