@@ -122,7 +122,8 @@ def other_figures() -> str:
     overhead, embeddings, prototypes, scale = map(result, ("overhead", "embeddings", "prototypes", "scale"))
     scoring, streaming = prototypes["medians"]["scoring"], prototypes["medians"]["scoring a stream"]
     memory = ", ".join(f"{g['rows']:,}: {g['peak_memory_mb']} MB" for g in scale["growth"])
-    ratios, width = result("translation")["ratios"], result("translation")["model"]["hidden_size"]
+    translation = result("translation")
+    ratios, width = translation["ratios"], translation["model"]["hidden_size"]
     name = "largest_difference_of_a_loss"
     differences = ", ".join(f"{way} {v[name]:.0e}" for way, v in scale["processes"].items() if name in v)
     lines = [
@@ -131,7 +132,10 @@ def other_figures() -> str:
             "speed of embeddings, sentence-transformers = 1",
             f"{embeddings['ratio']:.2f} (lowest cosine {embeddings['lowest_cosine']:.4f})",
         ],
-        [f"speed of training a translator of width {width}, Seq2SeqTrainer = 1", f"{ratios['training']:.2f}"],
+        [
+            f"speed of training a translator of width {width}, Seq2SeqTrainer = 1",
+            f"{ratios['training']:.2f} (in fp32, on {translation['machine']['processor']})",
+        ],
         [
             "speed of its search, model.generate = 1",
             f"greedy {ratios['beam 1']:.2f}, beam 5 {ratios['beam 5']:.2f}",
