@@ -61,11 +61,11 @@ def main(
         ratio = f"length ratio {found['length_ratio']:.3f}"
         print(f"{name}: BLEU {found['bleu']:.2f}  chrF {found['chrf']:.2f}  {ratio}{odd}")
     print(scores["bleu_signature"])
-    first, *compared = result.get("comparison", [None])
-    if first is not None:
+    if others:
+        first, *compared = result["comparison"]
         print(f"against {first['system']}, BLEU {first['bleu']:.2f}, by a paired bootstrap:")
-    for line in compared:
-        print(f"  {line['system']}: BLEU {line['bleu']:.2f}, p {line['p_value']:.4f}")
+        for line in compared:
+            print(f"  {line['system']}: BLEU {line['bleu']:.2f}, p {line['p_value']:.4f}")
 
 
 if __name__ == "__main__":

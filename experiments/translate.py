@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metakd.cli import run
+from metakd.config import Precision
 from metakd.data.formats import FORMATS, Row, write
 from metakd.data.tables import read_rows
 from metakd.errors import InputError, nearest
@@ -29,7 +30,7 @@ def main(
     columns: str = ",".join(TRANSLATION_COLUMNS),
     format: Literal["table", "fairseq"] = "table",
     max_length: Count | None = None,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    precision: Precision = "auto",
     cpu_tuning: Literal["auto", "off"] = "auto",
     remake: bool = False,
 ) -> None:

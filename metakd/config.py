@@ -120,6 +120,7 @@ def scaled(budget: Budget, factor: float) -> tuple[int, int]:
     return max(1, round(budget.epochs * factor)), round(budget.min_steps * factor)
 
 
+Precision = Literal["auto", "fp32", "bf16"]
 LONGEST_ROW = 100_000  # tokens
 STUDENTS = (StudentFromTeacher, FreshStudent, TextCNNStudent, BiLSTMStudent, StaticStudent)
 # What `Task.student` may be.
@@ -165,7 +166,7 @@ class Training:
     weight_decay: NotNegative = 0.01
     max_grad_norm: NotNegative = 1.0
     seed: Seed = 1
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     checkpoint_seconds: NotNegative = 60.0
     cpu_tuning: Literal["auto", "off"] = "auto"
     teacher_cache_gb: NotNegative = 8.0

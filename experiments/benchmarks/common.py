@@ -14,7 +14,6 @@ from metakd import machine
 from metakd.data.tables import Row, write_rows
 
 Kind = Literal["long", "short"]
-Precision = Literal["auto", "fp32", "bf16"]
 ENCODER = "runs/models/all-MiniLM-L6-v2"  # data_prep/packaged_minilm.py makes it
 INSTALL = "install it and set PYTHONPATH as experiments/benchmarks/README.md says"
 # Tokens of a row at 0, 10, ... 100 %. "long": books of the Amazon reviews, cut to 128. "short": the quick run's task.

@@ -15,7 +15,6 @@ from common import (
     ENCODER,
     MAX_LENGTH,
     Kind,
-    Precision,
     empty_folder,
     machine_info,
     time_in_turns,
@@ -26,7 +25,7 @@ from tabulate import tabulate
 from torch import nn
 
 from metakd.cli import run
-from metakd.config import Task, Training
+from metakd.config import Precision, Task, Training
 from metakd.manifests import write_json
 
 

@@ -12,7 +12,6 @@ from common import (
     ENCODER,
     MAX_LENGTH,
     Kind,
-    Precision,
     empty_folder,
     machine_info,
     time_in_turns,
@@ -21,7 +20,7 @@ from common import (
 from jobs import LEARNING_RATE, STUDENT
 
 from metakd.cli import run
-from metakd.config import Training
+from metakd.config import Precision, Training
 from metakd.cpu.tuning import tuned
 from metakd.data.batches import plan_epoch
 from metakd.data.encoding import encode

@@ -14,7 +14,6 @@ from common import (
     INSTALL,
     MAX_LENGTH,
     Kind,
-    Precision,
     empty_folder,
     machine_info,
     time_in_turns,
@@ -24,7 +23,7 @@ from jobs import MetakdJobs, make_method, make_task, stage_losses
 from tabulate import tabulate
 
 from metakd.cli import run
-from metakd.config import Training
+from metakd.config import Precision, Training
 from metakd.data.encoding import encode
 from metakd.data.tables import read_rows, write_rows
 from metakd.errors import InputError

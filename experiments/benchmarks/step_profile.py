@@ -12,12 +12,12 @@ from unittest.mock import patch
 
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from common import ENCODER, MAX_LENGTH, Kind, Precision, empty_folder, machine_info, write_random_rows
+from common import ENCODER, MAX_LENGTH, Kind, empty_folder, machine_info, write_random_rows
 from jobs import MetakdJobs, make_method, make_task
 from torch.profiler import ProfilerActivity, profile
 
 from metakd.cli import run
-from metakd.config import Training
+from metakd.config import Precision, Training
 from metakd.data.encoding import EncodedRows
 from metakd.manifests import write_json
 from metakd.objectives import distillation

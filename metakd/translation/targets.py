@@ -32,13 +32,13 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
     Raises:
         InputError: the translations are of other rows, or none of them is whole.
     """
-    rows, whole = 0, 0
+    whole, left_out = 0, 0
     scorer = sacrebleu.BLEU(effective_order=True)
     translated = groupby(hypotheses(translations, ("ended",)), key=itemgetter("guid"))
     several = False
     for number, row in enumerate(read_rows(train, required=PAIRS), 1):
         guid, group = next(translated, (None, iter(())))
-        candidates, rows = list(group), number
+        candidates = list(group)
         several |= len(candidates) > 1
         if guid != row["guid"] or candidates[0]["source"] != row["text_a"]:
             raise InputError(
@@ -54,6 +54,8 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
             whole += 1
             guid = f"{row['guid']}#teacher" if targets == "both" else row["guid"]
             yield {**row, "guid": guid, "label": texts[0]}
+        else:
+            left_out += 1
     if (extra := next(translated, None)) is not None:
         raise InputError(f"{translations} goes on with {extra[0]!r}, which {train} does not have; translate this table")
     if targets == "closest" and not several:
@@ -63,9 +65,9 @@ def target_rows(train: Path, translations: Path, targets: Targets) -> Iterator[R
             f"{translations}: all translations are empty or reach the longest length before their end, as those of a "
             "teacher that has learnt too little; train the teacher longer"
         )
-    if whole < rows:
+    if left_out:
         text = "%s: %d of %d rows have no translation that ends before the longest length; theirs are no targets"
-        log.warning(text, translations, rows - whole, rows)
+        log.warning(text, translations, left_out, whole + left_out)
 
 
 def hypotheses(path: Path, more: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
@@ -77,8 +79,8 @@ def hypotheses(path: Path, more: tuple[str, ...] = ()) -> Iterator[dict[str, Any
     Raises:
         TableError: it lacks a column.
     """
+    required = ("guid", "source", "hypothesis", *more)
     for number, raw in enumerate(read(path), 1):
-        required = ("guid", "source", "hypothesis", *more)
         missing = [name for name in required if raw.get(name) is None or raw[name] != raw[name]]  # NaN is not itself
         if missing:
             raise TableError(path, "is missing; name a table of translate.py with all columns", number, missing[0])
