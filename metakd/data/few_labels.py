@@ -33,10 +33,15 @@ def visible_labels(guids: Sequence[str], strata: Sequence[Hashable], fraction: f
         rows_by_stratum[stratum].append(row)
     visible = np.zeros(len(guids), dtype=bool)
     for rows in rows_by_stratum.values():
-        rows.sort(key=lambda row: hashlib.blake2b(f"{seed} {guids[row]}".encode()).digest())
         count = math.ceil(fraction * len(rows) - 1e-9)  # 0.07 * 100 is 7.000000000000001
-        visible[rows[:count]] = True
+        order = random_order([guids[row] for row in rows], seed)
+        visible[[rows[i] for i in order[:count]]] = True
     return visible
+
+
+def random_order(guids: Sequence[str], seed: int) -> list[int]:
+    """The numbers of the guids in a random order; whether one comes before another depends on them and the seed."""
+    return sorted(range(len(guids)), key=lambda i: hashlib.blake2b(f"{seed} {guids[i]}".encode()).digest())
 
 
 def hide_labels(rows: EncodedRows, chosen: np.ndarray, fraction: float, seed: int, problem: ProblemType) -> EncodedRows:

@@ -82,6 +82,7 @@ class Stage:
         learning_rate: peak learning rate.
         rows: what the student is shown: the domain's "labelled" rows, its "unlabelled" rows (also those of
             task.unlabelled), the rows of "other_domains", and "extra": all other rows of task.unlabelled.
+        most_unlabelled: most "unlabelled" rows that are shown, chosen by the seed; more contain fewer. By default all.
         row_weight: weight of each row in every term: "uniform" (1), "balanced" (all classes count alike), "prototype"
             (t), "expertise" (lambda), or "expertise_easynlp": the mean lambda of the batch, as in EasyNLP. Two
             placebos, "shuffled_prototype" and "shuffled_expertise", deal these weights out at random among the rows of
@@ -104,11 +105,14 @@ class Stage:
     select: Literal["dev", "last"] = "dev"
     min_steps: NotNegativeCount = 0
     dropout: bool = True
+    most_unlabelled: NotNegativeCount | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, f"stage {self.name}: ")
         if not self.terms or not self.rows:
             raise InputError(f"stage {self.name}: needs terms and rows")
+        if self.most_unlabelled is not None and "unlabelled" not in self.rows:
+            raise InputError(f"stage {self.name}: most_unlabelled limits unlabelled rows, but rows are {self.rows}")
         if self.row_weight == "expertise_easynlp" and self.divide_by == "weights":
             raise InputError(
                 f"stage {self.name}: expertise_easynlp gives all rows of a batch the same weight, which "

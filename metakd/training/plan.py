@@ -137,6 +137,9 @@ class DistillationPlan:
         method = asdict(self.method)
         if not self.method.one_student:  # as before there was this choice
             del method["one_student"]
+        for stage in method["stages"]:  # likewise
+            if stage["most_unlabelled"] is None:
+                del stage["most_unlabelled"]
         settings = {**self.task.settings(), "epochs_scale": self.task.epochs_scale, "method": method}
         settings |= {"stages": [stage.name for stage in self.stages], **asdict(self.selection)}
         if not isinstance(self.task.student, str):

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from metakd.data.encoding import EncodedRows, encode
-from metakd.data.few_labels import hide_labels
+from metakd.data.few_labels import hide_labels, random_order
 from metakd.data.labels import Labels
 from metakd.data.logits_files import read_logits
 from metakd.data.tables import TRAINING, UNLABELLED
@@ -53,6 +53,8 @@ class TransferRows:
             "other_domains": ~self.of_domain & ~self.extra,
             "extra": self.extra & ~self.of_domain,
         }
+        if stage.most_unlabelled is not None:
+            kinds["unlabelled"] = self.sample(kinds["unlabelled"], stage.most_unlabelled)
         numbers = np.flatnonzero(np.any([kinds[kind] for kind in stage.rows], axis=0))
         if not len(numbers):
             domain = self.plan.selection.domain
@@ -63,6 +65,14 @@ class TransferRows:
         if stage.features == {"label"} and not self.rows.labelled[numbers].any():
             raise InputError(f"stage {stage.name} learns from labels, but none of its rows has one")
         return numbers
+
+    def sample(self, chosen: np.ndarray, most: int) -> np.ndarray:
+        """At most so many of the chosen rows (bool [n])."""
+        candidates = np.flatnonzero(chosen)
+        guids = self.rows.tokens.select(candidates)["guid"][:]
+        sample = np.zeros(len(chosen), dtype=bool)
+        sample[candidates[random_order(guids, self.plan.task.training.seed)[:most]]] = True
+        return sample
 
     def weights(self, stage: Stage, logits: np.ndarray | None) -> np.ndarray:
         """Weight of each of the stage's rows.

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from metakd.config import StudentFromTeacher
 from metakd.data.tables import write_rows
@@ -12,6 +13,7 @@ from metakd.methods.stage import Stage, Term
 from metakd.training.plan import DomainSelection, plan_distillation
 from metakd.training.prepared import prepare
 from metakd.training.runtime import start
+from metakd.training.transfer_rows import load_transfer_rows
 from tests.conftest import (
     CUT,
     CUT_FROM_PRETRAINED,
@@ -58,6 +60,25 @@ def test_unlabelled_rows_of_the_domain_are_told_from_other_text(
     caplog.clear()  # a student for all domains
     distill(tmp_path / "all", task, logits_on(["labelled", "unlabelled"]), teacher=str(meta_teacher))
     assert "rows: 55 (labelled, unlabelled), 48 with label" in caplog.text
+
+
+def test_at_most_so_many_unlabelled_rows_are_shown_and_more_contain_fewer(
+    tmp_path: Path, tables: Tables, pretrained: Path
+) -> None:
+    rows = [{**row, "label": ""} for row in make_rows(9, seed=9, domains=DOMAINS)]
+    write_rows(tmp_path / "more.tsv", rows)
+    task = make_task(tables, pretrained, CUT_FROM_PRETRAINED, unlabelled=str(tmp_path / "more.tsv"))
+    shown = {}
+    for most in (0, 5, 8, None):
+        method = logits_on(["labelled", "unlabelled"])
+        method.stages[0].most_unlabelled = most
+        plan = plan_distillation(task, method, DomainSelection("books", 0.25), tmp_path, ["teacher"])
+        transfer = load_transfer_rows(plan, LABELS, DOMAINS, AutoTokenizer.from_pretrained(pretrained))
+        numbers = transfer.of_stage(method.stages[0])
+        shown[most] = {transfer.rows.guids[i] for i in numbers if not transfer.rows.labelled[i]}
+        assert transfer.rows.labelled[numbers].sum() == 4
+    assert [len(guids) for guids in shown.values()] == [0, 5, 8, 12 + 3]
+    assert shown[5] < shown[8] < shown[None]
 
 
 def test_students_that_see_all_rows_are_one(
