@@ -14,6 +14,7 @@ from metakd.cli import run
 from metakd.data.packages import download
 from metakd.data.splits import limit_rows, split, write_splits
 from metakd.data.tables import Row
+from metakd.errors import InputError, nearest
 from metakd.steps import Step
 
 PACKAGE = "vaderSentiment==3.3.2"
@@ -37,6 +38,8 @@ def main(
     most_train: int = 900,
     most_dev: int = 200,
     most_test: int = 1000,
+    corpora: list[str] | None = None,
+    parts: int = 1,
     seed: int = 1,
     remake: bool = False,
 ) -> None:
@@ -51,16 +54,27 @@ def main(
         most_train: most training rows per domain.
         most_dev: most dev rows per domain.
         most_test: most test rows per domain.
+        corpora: the corpora, each a domain; by default all four: tweets, amazon, movies, nyt.
+        parts: cut each corpus into so many domains of equal size, from short to long texts, e.g. movies-1 to movies-4.
         seed: seed of the split.
         remake: make it anew if other code made it.
     """
+    chosen = [*CORPORA] if corpora is None else corpora
+    for name in chosen:
+        if name not in CORPORA:
+            raise InputError(f"--corpora: no {name!r}; the corpora are {[*CORPORA]}{nearest(name, CORPORA)}")
+    if parts < 1:
+        raise InputError(f"--parts is {parts}; it must be at least 1")
     limits = {"train": most_train, "dev": most_dev, "test": most_test}
     settings = {"sha256": SDIST_SHA256, "threshold": threshold, "limits": limits, "seed": seed, "shares": SHARES}
+    if (chosen, parts) != ([*CORPORA], 1):
+        settings |= {"corpora": chosen, "parts": parts}
     step = Step(out, settings, {}, remake=remake)
     if step.finished():
         return
     sdist = download(PACKAGE, SDIST_SHA256, downloads, "sdist")
-    rows, documents = read(sdist, threshold)
+    rows, documents = read(sdist, threshold, chosen)
+    rows = by_length(rows, parts) if parts > 1 else rows
     splits = split(rows, SHARES, seed, documents)
     limited = {name: limit_rows(splits[name], most, seed) for name, most in limits.items()}
     shown = {row["guid"] for row in limited["train"]}
@@ -68,7 +82,17 @@ def main(
     write_splits(step, {**limited, "unlabelled": rest} if rest else limited)
 
 
-def read(sdist: Path, threshold: float) -> tuple[list[Row], list[str]]:
+def by_length(rows: list[Row], parts: int) -> list[Row]:
+    """The rows with domains such as movies-2: the second of so many parts of movies, by the length of the texts."""
+    numbers: dict[str, int] = {}
+    for corpus in sorted({row["domain"] for row in rows}):
+        of_corpus = sorted((row for row in rows if row["domain"] == corpus), key=lambda row: len(row["text_a"]))
+        for i, row in enumerate(of_corpus):
+            numbers[row["guid"]] = 1 + i * parts // len(of_corpus)
+    return [{**row, "domain": f"{row['domain']}-{numbers[row['guid']]}"} for row in rows]
+
+
+def read(sdist: Path, threshold: float, corpora: list[str]) -> tuple[list[Row], list[str]]:
     """The rows with a clear rating, and the document of each; the archives are read in memory, not unpacked."""
     rows, documents = [], []
     with tarfile.open(sdist) as outer:
@@ -76,7 +100,8 @@ def read(sdist: Path, threshold: float) -> tuple[list[Row], list[str]]:
         assert inner is not None, ARCHIVE  # the hash was checked
         content = io.BytesIO(inner.read())
     with tarfile.open(fileobj=content) as archive:
-        for domain, name in CORPORA.items():
+        for domain in corpora:
+            name = CORPORA[domain]
             file = archive.extractfile(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
             assert file is not None, name
             for line in file.read().decode("utf-8").split("\n"):

@@ -9,12 +9,13 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from metakd.evaluation.pictures import Curves, Dots, Histogram, Matrix, Picture, Points
-from metakd.evaluation.svg import GRID, INK, MUTED, SERIES, inline_svg
+from metakd.evaluation.svg import GRID, INK, MUTED, SERIES, inline_svg, svg_file
 from metakd.evaluation.text import shorten
 
 WIDTH = 340  # px; a picture fits a telephone, three stand beside each other on a screen
@@ -62,6 +63,15 @@ def draw(picture: Picture, numbers: Numbers, prefix: str) -> str:
     with mpl.rc_context(SETTINGS):
         figure = DRAW[type(picture)](picture, numbers)
         return inline_svg(figure, prefix, shorten(picture.title, 200), shorten(picture.describe(), 2000))
+
+
+def draw_file(picture: Picture, names: Sequence[str]) -> str:
+    """The picture as an SVG file of its own, with a legend of these names, in light or dark colours."""
+    with mpl.rc_context(SETTINGS):
+        figure = DRAW[type(picture)](picture, {name: number for number, name in enumerate(names)})
+        marks = [Line2D([], [], color=look(i)[0], marker=look(i)[1], label=name) for i, name in enumerate(names)]
+        figure.axes[0].legend(handles=marks, loc="lower right", frameon=False)
+        return svg_file(inline_svg(figure, "", shorten(picture.title, 200), shorten(picture.describe(), 2000)))
 
 
 def new_axes(picture: Picture, height: int, left: float = 46, right: float = 14) -> tuple[Figure, Axes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from pathlib import Path
 from xml.etree import ElementTree
 
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 # What a page's style says already, or what is the default.
 SUPERFLUOUS = re.compile(r"(font-family|stroke-linejoin|stroke-linecap|font-size: 11px)[^;]*;?\s*")
 NO_ROTATION = re.compile(r"rotate\(-0 [\d. -]+\)")
+COLOURS = Path(__file__).parent / "templates/colours.css"
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
@@ -49,6 +51,13 @@ def inline_svg(figure: Figure, prefix: str, title: str, description: str) -> str
         if copied is not None:
             svg.append(copied)
     return ElementTree.tostring(svg, encoding="unicode")
+
+
+def svg_file(element: str) -> str:
+    """An `<svg>` element as a file that needs no page: with the page's colours and font."""
+    style = f"{COLOURS.read_text('utf-8')}text {{ font: 11px system-ui, sans-serif }}"
+    head, end, rest = element.partition(">")
+    return f'{head} xmlns="http://www.w3.org/2000/svg"{end}<style>{style}</style>{rest}\n'
 
 
 def _cleaned(element: ElementTree.Element, referenced: set[str], prefix: str) -> ElementTree.Element | None:

@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,20 @@ def test_amazon_keeps_identical_reviews_together(tmp_path: Path) -> None:
     for domain in ("books", "dvd", "electronics", "kitchen"):
         assert sizes(splits, domain) == (1600, 200, 200)
     assert not any("\x1a" in row["text_a"] or "&quot;" in row["text_a"] for rows in splits.values() for row in rows)
+
+
+def test_snippets_are_cut_into_domains_by_length() -> None:
+    lengths = [9, 2, 5, 7, 1, 8]
+    rows = [{"guid": str(n), "domain": d, "text_a": n * "x"} for d, n in zip("aabaaa", lengths, strict=True)]
+    parts = [row["domain"] for row in script("data_prep/review_snippets.py").by_length(rows, 2)]
+    assert parts == ["a-2", "a-1", "b-1", "a-1", "a-1", "a-2"]
+
+
+@pytest.mark.parametrize(("options", "message"), [({"corpora": ["movie"]}, "did you mean 'movies'"),
+                                                  ({"parts": 0}, "parts is 0")])  # fmt: skip
+def test_snippets_of_an_unknown_corpus_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        script("data_prep/review_snippets.py").main(out=tmp_path / "out", downloads=tmp_path, **options)
 
 
 def test_amazon_archive_is_read_without_unpacking(tmp_path: Path) -> None:

@@ -13,14 +13,10 @@ from torch import Tensor
 from metakd.config import Task, Training
 from metakd.evaluation.document import to_markdown
 from metakd.evaluation.report import domains_table
-from metakd.evaluation.sections.translators import translators_table
-from metakd.evaluation.study_results import StudyResults
-from metakd.evaluation.study_scores import StudyScores
 from metakd.methods.method import Method
 from metakd.objectives.features import FEATURES, FeatureValues
 from metakd.objectives.outputs import HARD
 from metakd.objectives.terms import bind, losses_of, term_loss
-from metakd.studies.cells import read_cells, read_study
 from tests.conftest import ROOT, read_yaml, script, tiny_config
 
 DOCUMENTS = sorted(
@@ -78,11 +74,11 @@ def test_the_results_table_is_computed_from_the_results() -> None:
     assert results["made"][:10] in shown and all(re.search(rf"\b{seed}\b", shown) for seed in results["seeds"])
 
 
-def test_the_table_of_translators_is_computed_from_the_study() -> None:
-    name, shown = section(ROOT / "experiments/translation/README.md", "translators")
-    results = StudyResults(read_study(ROOT / name), read_cells(ROOT / name), [])
-    (setting,) = results.main_settings
-    assert shown == to_markdown([translators_table(StudyScores(results), setting)]).strip()
+def test_tables_and_pictures_of_studies_are_computed_from_their_results() -> None:
+    update_documents = script("experiments/update_documents.py")
+    assert [name for name, _ in update_documents.changes()] == []
+    shown = [name for name in update_documents.DOCUMENTS if update_documents.MARKED.search((ROOT / name).read_text())]
+    assert shown == update_documents.DOCUMENTS
 
 
 def test_the_benchmark_tables_are_computed_from_the_results() -> None:

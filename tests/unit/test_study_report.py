@@ -2,11 +2,13 @@
 
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,14 +17,15 @@ from sklearn.metrics import f1_score
 
 from metakd.errors import InputError
 from metakd.evaluation.expectations import read_expectations
-from metakd.evaluation.figures import draw, look
+from metakd.evaluation.figures import draw, draw_file, look
 from metakd.evaluation.pictures import Curves, Dots, Histogram, Matrix, Picture, Points, Series
 from metakd.evaluation.sections.predictions import reliability, suspicious_rows
-from metakd.evaluation.sections.scores import changed_values, only_alone
+from metakd.evaluation.sections.scores import changed_values, only_alone, summary_table
 from metakd.evaluation.sections.training import mean_of
 from metakd.evaluation.statistics import Comparison, Verdict
 from metakd.evaluation.study_report import study_report
 from metakd.evaluation.study_results import StudyResults
+from metakd.evaluation.study_scores import StudyScores
 from metakd.evaluation.text import shorten
 from metakd.studies.cells import read_cells, read_study
 from metakd.studies.study import Study, StudyMethod
@@ -152,6 +155,21 @@ def test_scores_and_differences_by_hand(tmp_path: Path) -> None:
     matrix = next(section for section in report.sections if section.title.startswith("Confusion")).pictures[0]
     assert isinstance(matrix, Matrix) and sum(map(sum, matrix.counts)) == 2 * 3 * 200
     assert matrix.counts[0][0] + matrix.counts[1][1] == round(0.86 * 1200)
+
+
+def test_summary_of_a_study_by_hand(tmp_path: Path) -> None:
+    headers, rows, text_columns = summary_table(StudyScores(results_of(write_study(tmp_path / "one"))))
+    assert headers[:3] == ["method", "seeds", "mean"] and headers[4] == "minus metakd" and text_columns == 1
+    by_name = {row[0]: row for row in rows}
+    assert by_name["label_only"][1:3] == ["3", "80.0"] and by_name["label_only"][-3] == "-6.0"
+    assert by_name["label_only"][-1] == "worse" and by_name["metakd"][-3:] == ["", "", ""]
+    headers, rows, text_columns = summary_table(
+        StudyScores(results_of(write_study(tmp_path / "x", fractions=(0.1, 1.0), seeds=(1,), tasks=("a", "b"))))
+    )
+    assert headers[:4] == ["task", "method", "labels, %", "seeds"] and text_columns == 2
+    assert {tuple(row[:1] + row[2:4] + row[-1:]) for row in rows} == {
+        (task, labels, "1", "") for task in "ab" for labels in ("10", "100")
+    }
 
 
 def test_one_seed_gives_no_verdict(tmp_path: Path) -> None:
@@ -389,6 +407,16 @@ def test_pictures_take_the_colours_of_the_page(picture: Picture) -> None:
     assert all(name.startswith("p1-") for name in page.ids)
     references = [value for name, value in page.attributes if name == "href"]
     assert set(references) <= {f"#{name}" for name in page.ids}
+
+
+def test_a_picture_as_a_file_brings_its_colours_and_legend() -> None:
+    svg = draw_file(PICTURES[1], ["a", "<b>"])
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg" and svg == draw_file(PICTURES[1], ["a", "<b>"])
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"a", "<b>"} <= set(texts)
+    style = root.findtext("{http://www.w3.org/2000/svg}style") or ""
+    assert set(re.findall(r"var\((--\w+)\)", svg)) <= set(re.findall(r"(--\w+):", style)) and "dark" in style
 
 
 def test_values_of_a_picture_in_words() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from metakd.evaluation.document import Table
 from metakd.evaluation.pictures import Dots, NamedTable, Picture, Section
 from metakd.evaluation.statistics import Comparison
 from metakd.evaluation.study_results import Setting, StudyResults
@@ -50,6 +51,28 @@ def by_domain_section(scores: StudyScores, settings: Sequence[Setting], title: s
     headers = ["task", "domain", "method", "score", "95 % interval", "deviation over seeds"]
     table = NamedTable("All scores", results.table(headers, rows, 3))
     return [Section(title, [*filter(None, [text]), f"{dots} {ARROW}"], pictures, [table], lines=left_out)]
+
+
+def summary_table(scores: StudyScores) -> Table:
+    """The mean over domains of every method that has all seeds, and its difference from the reference."""
+    results = scores.results
+    rows = []
+    for setting in results.settings:
+        found = scores.of(setting)
+        compared = {comparison.method: comparison for comparison in found.comparisons}
+        place = MEAN if MEAN in found.scores else next(iter(found.scores), "")
+        for name, score in found.scores.get(place, {}).items():
+            score_text, interval, _ = score_cells(score)
+            c = compared.get(name)
+            verdict = c.verdict.lower() if c and c.seeds > 1 else ""
+            difference = [points(c.difference), f"{points(c.low)} to {points(c.high)}", verdict] if c else [""] * 3
+            start = [setting.task, name, f"{100 * setting.fraction:g}", str(score.estimate.seeds)]
+            rows.append([*start, score_text, interval, *difference])
+    headers = ["task", "method", "labels, %", "seeds", "mean", "95 % interval", f"minus {results.reference}",
+               "95 % interval", "verdict"]  # fmt: skip
+    constant = {i for i in (0, 2) if len({row[i] for row in rows}) == 1}  # columns that say the same in each row
+    kept = [i for i in range(len(headers)) if i not in constant]
+    return Table([headers[i] for i in kept], [[row[i] for i in kept] for row in rows], 1 + (0 not in constant))
 
 
 def score_cells(score: Score) -> list[str]:

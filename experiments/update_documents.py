@@ -1,0 +1,88 @@
+"""Put the tables of studies into the documents that show them, and draw the curve of labels (docs/label_curve.svg)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.evaluation.document import Table, to_markdown
+from metakd.evaluation.figures import draw_file
+from metakd.evaluation.pictures import Curves
+from metakd.evaluation.sections.costs import line_of
+from metakd.evaluation.sections.scores import summary_table
+from metakd.evaluation.sections.translators import translators_table
+from metakd.evaluation.study_results import StudyResults
+from metakd.evaluation.study_scores import MEAN, StudyScores
+from metakd.studies.cells import read_cells, read_study
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ["README.md", "experiments/FINDINGS.md", "experiments/translation/README.md"]
+MARKED = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
+CURVE, CURVE_STUDY, ROWS = "docs/label_curve.svg", "experiments/results/studies/label_curve", 900  # rows of a domain
+
+
+def main(check: bool = False) -> None:
+    """Write every document anew whose tables or picture are not those of the studies' results.
+
+    A table stands between `<!-- study: FOLDER -->` and `<!-- end of study -->`; the folder is that of the study.
+
+    Args:
+        check: write nothing; the exit code is 1 if a document would change.
+    """
+    changed = dict(changes())
+    for name, text in changed.items():
+        print(f"{name}{' is not what the results say' if check else ''}")
+        if not check:
+            (ROOT / name).write_text(text, "utf-8")
+    sys.exit(1 if check and changed else 0)
+
+
+def changes() -> Iterator[tuple[str, str]]:
+    """Name and new text of each file that is not what the results say."""
+    for name, text in [*((name, document(name)) for name in DOCUMENTS), (CURVE, label_curve())]:
+        place = ROOT / name
+        if not place.is_file() or place.read_text("utf-8") != text:
+            yield name, text
+
+
+def document(name: str) -> str:
+    """A document with the tables of its studies."""
+
+    def marked(found: re.Match[str]) -> str:
+        return f"{found[1]}{to_markdown([study_table(scores_of(found[2]))]).strip()}\n{found[3]}"
+
+    return MARKED.sub(marked, (ROOT / name).read_text("utf-8"))
+
+
+def scores_of(folder: str) -> StudyScores:
+    cells = [cell for cell in read_cells(ROOT / folder) if cell["failed"] is None]
+    return StudyScores(StudyResults(read_study(ROOT / folder), cells, []))
+
+
+def study_table(scores: StudyScores) -> Table:
+    translations = scores.results.cells[0]["problem"] == "translation"
+    return translators_table(scores, scores.results.main_settings[0]) if translations else summary_table(scores)
+
+
+def label_curve() -> str:
+    """Mean score over the domains against the number of labels, a line per method."""
+    scores = scores_of(CURVE_STUDY)
+    by_labels = {ROWS * setting.fraction: scores.of(setting) for setting in reversed(scores.results.settings)}
+    names = scores.results.series
+    points = {
+        name: {labels: found.scores[MEAN][name] for labels, found in by_labels.items() if name in found.scores[MEAN]}
+        for name in names
+    }
+    picture = Curves(
+        "A new domain", "", "labels of the new domain", "accuracy, %",
+        series=[line_of(name, of_labels) for name, of_labels in points.items()],
+        x_ticks=[round(labels) for labels in by_labels], log_x=True,
+    )  # fmt: skip
+    return draw_file(picture, names)
+
+
+if __name__ == "__main__":
+    run(main)
