@@ -82,6 +82,8 @@ class Stage:
         learning_rate: peak learning rate.
         rows: what the student is shown: the domain's "labelled" rows, its "unlabelled" rows (also those of
             task.unlabelled), the rows of "other_domains", and "extra": all other rows of task.unlabelled.
+        soup: runs of the stage from the same start, whose weights are averaged (arXiv 2203.05482); they differ in the
+            order of rows and in dropout.
         most_unlabelled: most "unlabelled" rows that are shown, chosen by the seed; more contain fewer. By default all.
         row_weight: weight of each row in every term: "uniform" (1), "balanced" (all classes count alike), "prototype"
             (t), "expertise" (lambda), or "expertise_easynlp": the mean lambda of the batch, as in EasyNLP. Two
@@ -106,6 +108,7 @@ class Stage:
     min_steps: NotNegativeCount = 0
     dropout: bool = True
     most_unlabelled: NotNegativeCount | None = None
+    soup: Count = 1
 
     def __post_init__(self) -> None:
         check_fields(self, f"stage {self.name}: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from metakd.objectives.distillation import DistillationObjective
 from metakd.objectives.terms import wanted_features
 from metakd.paths import folder_name
 from metakd.training.jobs import DistillationJob
-from metakd.training.loop import epochs_of, fit
+from metakd.training.loop import epochs_of
 from metakd.training.plan import scaled_budget
 from metakd.training.prepared import DistillationRun, PreparedStage
 from metakd.training.progress import Progress
 from metakd.training.runtime import on_one_machine, seed_everything
+from metakd.training.soups import fit_soup
 from metakd.training.teacher_outputs import CachedTeacherOutputs, TeacherOutputs
 
 log = logging.getLogger(__name__)
@@ -39,14 +41,27 @@ def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
         epochs = epochs_of(budget, rows.lengths, training, f"stage {name}")
         job = stage_job(run, prepared, epochs, folder / "teacher")
         log_stage(run, prepared)
-        progress = fit(job, run.accelerator, epochs, prepared.stage.learning_rate, training, folder / "training", name)
-        histories[name] = {**progress.summary(), "rows": len(rows), "labelled": int(rows.labelled.sum())}
+        runs, rate = prepared.stage.soup, prepared.stage.learning_rate
+        progress = fit_soup(runs, job, run.accelerator, epochs, rate, training, folder, name)
+        histories[name] = {**progress[0].summary(), "rows": len(rows), "labelled": int(rows.labelled.sum())}
+        score = last_score(progress[-1])
+        if runs > 1 and (scores := job.score()) is not None:
+            score = scores["score"]
+            of_runs = [last_score(one) for one in progress]
+            histories[name]["soup"] = {"dev": score, "runs": of_runs}
+            log.info("dev score of the averaged weights: %.4f, of the runs: %s", score,
+                     ", ".join(f"{one:.4f}" for one in of_runs))  # fmt: skip
         run.auxiliary_modules[f"projections-{folder_name(name)}"] = job.projections
         if run.accelerator.is_main_process:  # `fit` has waited for all processes
             shutil.rmtree(folder / "teacher", ignore_errors=True)
         if prepared is run.stages[-1]:
-            warn_if_weak(run, prepared, progress)
+            warn_if_weak(run, prepared, score)
     return histories
+
+
+def last_score(progress: Progress) -> float:
+    """The dev score of the epoch that was saved; NaN without dev rows."""
+    return (progress.best or progress.epochs[-1]).get("dev", {}).get("score", math.nan)
 
 
 def stage_job(run: DistillationRun, prepared: PreparedStage, epochs: int, cache: Path) -> DistillationJob:
@@ -65,7 +80,7 @@ def stage_job(run: DistillationRun, prepared: PreparedStage, epochs: int, cache:
     # An accelerator computes faster than a disk delivers, one epoch alone reads nothing twice, and processes on
     # several machines share a file only if they share a disk.
     cached = run.accelerator.device.type == "cpu" and training.cpu_tuning == "auto"
-    if teacher is not None and cached and epochs > 1 and on_one_machine(run.accelerator):
+    if teacher is not None and cached and epochs * prepared.stage.soup > 1 and on_one_machine(run.accelerator):
         outputs: TeacherOutputs = CachedTeacherOutputs(
             prepared.logits, teacher, wanted, prepared.rows, cache, training.teacher_cache_gb * 1e9, run.accelerator
         )
@@ -87,11 +102,14 @@ def log_stage(run: DistillationRun, prepared: PreparedStage) -> None:
     log.info("rows: %d (%s), %d with label", len(rows), ", ".join(prepared.stage.rows), rows.labelled.sum())
 
 
-def warn_if_weak(run: DistillationRun, prepared: PreparedStage, progress: Progress) -> None:
-    """Warn of a student that a constant prediction beats, or that ends far below its teacher."""
+def warn_if_weak(run: DistillationRun, prepared: PreparedStage, score: float) -> None:
+    """Warn of a student that a constant prediction beats, or that ends far below its teacher.
+
+    Args:
+        score: on dev.
+    """
     if prepared.dev is None:
         return
-    score = (progress.best or progress.epochs[-1])["dev"]["score"]
     remedy = (
         "train it longer or at another rate: epochs, min_steps and learning_rate of the stages, or task.epochs_scale"
     )

@@ -138,8 +138,9 @@ class DistillationPlan:
         if not self.method.one_student:  # as before there was this choice
             del method["one_student"]
         for stage in method["stages"]:  # likewise
-            if stage["most_unlabelled"] is None:
-                del stage["most_unlabelled"]
+            for name, before in (("most_unlabelled", None), ("soup", 1)):
+                if stage[name] == before:
+                    del stage[name]
         settings = {**self.task.settings(), "epochs_scale": self.task.epochs_scale, "method": method}
         settings |= {"stages": [stage.name for stage in self.stages], **asdict(self.selection)}
         if not isinstance(self.task.student, str):

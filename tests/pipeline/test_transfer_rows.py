@@ -108,6 +108,20 @@ def test_a_student_far_below_its_teacher_is_a_loud_word(
     assert f"dev score {score:.4f} is {100 * (2 - score):.1f} points below its teacher's (2.0000); train" in caplog.text
 
 
+def test_the_score_of_a_soup_is_kept_beside_those_of_its_runs(
+    tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    method = read_method("vanilla")
+    method.stages[0].soup = 2
+    task = make_task(tables, pretrained, CUT_FROM_PRETRAINED)
+    student = distill(tmp_path / "s", task, method, teacher=str(meta_teacher), domain="books")
+    scores = read_history(student)["prediction"]["soup"]
+    found = evaluate(tmp_path / "e.json", student, tables["dev"], domain="books")
+    assert len(scores["runs"]) == 2 and scores["dev"] == pytest.approx(found["model"]["accuracy"])
+    assert f"dev score of the averaged weights: {scores['dev']:.4f}, of the runs: " in caplog.text
+
+
 def test_the_teachers_dev_score_is_what_evaluation_finds(
     tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path
 ) -> None:

@@ -236,11 +236,12 @@ def test_the_student_of_a_domain_may_be_that_of_all() -> None:
 def test_settings_that_are_off_are_not_part_of_what_a_student_depends_on(task: Task) -> None:
     """So results from before there were these settings stay valid."""
     found = []
-    for most in (None, 0):
-        stages = [replace(stage, most_unlabelled=most) for stage in shipped("recommended").stages]
+    for most, soup in ((None, 1), (0, 2)):
+        stages = [replace(stage, most_unlabelled=most, soup=soup) for stage in shipped("recommended").stages]
         plan = plan_distillation(task, replace(shipped("recommended"), stages=stages), BOOKS, Path("l"), ["t"])
         found += plan.settings["method"]["stages"]
-    assert "most_unlabelled" not in found[0] and found[1] == {**found[0], "most_unlabelled": 0}
+    assert found[1] == {**found[0], "most_unlabelled": 0, "soup": 2}
+    assert not found[0].keys() & {"most_unlabelled", "soup"}
 
 
 def test_a_method_without_teacher_has_no_teacher_folder(task: Task) -> None:
