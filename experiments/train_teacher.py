@@ -55,8 +55,9 @@ def main(
     from metakd.data.labels import Labels
     from metakd.data.tables import label_and_domain_names
     from metakd.evaluation.metrics import baseline
-    from metakd.training.loop import epochs_of, fit
+    from metakd.training.loop import epochs_of
     from metakd.training.runtime import Together, start_training
+    from metakd.training.soups import fit_soup
     from metakd.training.teacher_training import prepare_teacher
 
     label_names, domain_names = label_and_domain_names(task.train, task.problem)
@@ -72,22 +73,21 @@ def main(
     with step.workspace(Together(accelerator)) as folder:
         if folder is None:
             return
-        progress = fit(
-            teacher.job, accelerator, epochs_of(plan.recipe, teacher.job.rows.lengths, task.training, "teacher"),
-            plan.recipe.learning_rate, task.training, step.scratch / "training", "teacher",
+        recipe, lengths = plan.recipe, teacher.job.rows.lengths
+        soup = fit_soup(
+            recipe.soup, teacher.job, accelerator, epochs_of(recipe, lengths, task.training, "teacher"),
+            recipe.learning_rate, task.training, step.scratch, "teacher",
         )  # fmt: skip
         beats_baseline = None  # not known without dev labels
-        if progress.best is not None:
-            score = progress.best["dev"]["score"]
+        if soup.scores is not None:
             constant = baseline(teacher.dev.labels, teacher.dev.domains, labels.problem, task.select_by)
-            epoch = progress.best["epoch"]
-            accelerator.print(f"best epoch {epoch}: dev {score:.4f}, constant prediction {constant:.4f}")
-            beats_baseline = score > constant
+            accelerator.print(f"{soup}: dev {soup.scores['score']:.4f}, constant prediction {constant:.4f}")
+            beats_baseline = soup.scores["score"] > constant
         if beats_baseline is False and not allow_weak:
             raise InputError(WEAK)
         if accelerator.is_main_process:
             teacher.save(folder)
-            write_json(folder / "history.json", {**progress.summary(), "beats_baseline": beats_baseline})
+            write_json(folder / "history.json", {**soup.history(), "beats_baseline": beats_baseline})
     accelerator.end_training()
 
 

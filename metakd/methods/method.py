@@ -8,7 +8,7 @@ from typing import Literal
 from metakd.config import Task, starts_from_teacher
 from metakd.errors import InputError
 from metakd.methods.stage import FROM_CLASSES, Denominator, Stage
-from metakd.ranges import Fraction, NotNegative, NotNegativeCount, check_fields
+from metakd.ranges import Count, Fraction, NotNegative, NotNegativeCount, check_fields
 
 TeacherKind = Literal["meta", "mix", "single", "mtl", "multi", "none"]
 
@@ -54,6 +54,7 @@ class TeacherRecipe:
         epochs: passes over the rows; `task.epochs_scale` multiplies them.
         min_steps: least number of optimizer steps; see `Stage`.
         learning_rate: peak learning rate.
+        soup: runs from the same start, whose weights are averaged; see `Stage`.
         average: what is averaged over several teachers: their "probabilities" or their "logits".
         average_weights: of each teacher in that average; equal by default.
     """
@@ -69,6 +70,7 @@ class TeacherRecipe:
     min_steps: NotNegativeCount = 0
     average: Literal["probabilities", "logits"] = "probabilities"
     average_weights: list[NotNegative] | None = None
+    soup: Count = 1
 
     def __post_init__(self) -> None:
         check_fields(self, "teacher.")

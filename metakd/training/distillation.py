@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from metakd.training.jobs import DistillationJob
 from metakd.training.loop import epochs_of
 from metakd.training.plan import scaled_budget
 from metakd.training.prepared import DistillationRun, PreparedStage
-from metakd.training.progress import Progress
 from metakd.training.runtime import on_one_machine, seed_everything
 from metakd.training.soups import fit_soup
 from metakd.training.teacher_outputs import CachedTeacherOutputs, TeacherOutputs
@@ -42,26 +40,14 @@ def distill(run: DistillationRun, scratch: Path) -> dict[str, Any]:
         job = stage_job(run, prepared, epochs, folder / "teacher")
         log_stage(run, prepared)
         runs, rate = prepared.stage.soup, prepared.stage.learning_rate
-        progress = fit_soup(runs, job, run.accelerator, epochs, rate, training, folder, name)
-        histories[name] = {**progress[0].summary(), "rows": len(rows), "labelled": int(rows.labelled.sum())}
-        score = last_score(progress[-1])
-        if runs > 1 and (scores := job.score()) is not None:
-            score = scores["score"]
-            of_runs = [last_score(one) for one in progress]
-            histories[name]["soup"] = {"dev": score, "runs": of_runs}
-            log.info("dev score of the averaged weights: %.4f, of the runs: %s", score,
-                     ", ".join(f"{one:.4f}" for one in of_runs))  # fmt: skip
+        soup = fit_soup(runs, job, run.accelerator, epochs, rate, training, folder, name)
+        histories[name] = {**soup.history(), "rows": len(rows), "labelled": int(rows.labelled.sum())}
         run.auxiliary_modules[f"projections-{folder_name(name)}"] = job.projections
         if run.accelerator.is_main_process:  # `fit` has waited for all processes
             shutil.rmtree(folder / "teacher", ignore_errors=True)
         if prepared is run.stages[-1]:
-            warn_if_weak(run, prepared, score)
+            warn_if_weak(run, prepared, soup.scores)
     return histories
-
-
-def last_score(progress: Progress) -> float:
-    """The dev score of the epoch that was saved; NaN without dev rows."""
-    return (progress.best or progress.epochs[-1]).get("dev", {}).get("score", math.nan)
 
 
 def stage_job(run: DistillationRun, prepared: PreparedStage, epochs: int, cache: Path) -> DistillationJob:
@@ -102,14 +88,15 @@ def log_stage(run: DistillationRun, prepared: PreparedStage) -> None:
     log.info("rows: %d (%s), %d with label", len(rows), ", ".join(prepared.stage.rows), rows.labelled.sum())
 
 
-def warn_if_weak(run: DistillationRun, prepared: PreparedStage, score: float) -> None:
+def warn_if_weak(run: DistillationRun, prepared: PreparedStage, scores: dict[str, float] | None) -> None:
     """Warn of a student that a constant prediction beats, or that ends far below its teacher.
 
     Args:
-        score: on dev.
+        scores: on dev; None without dev rows.
     """
-    if prepared.dev is None:
+    if scores is None or prepared.dev is None:
         return
+    score = scores["score"]
     remedy = (
         "train it longer or at another rate: epochs, min_steps and learning_rate of the stages, or task.epochs_scale"
     )

@@ -135,12 +135,8 @@ class DistillationPlan:
     def settings(self) -> dict[str, Any]:
         """What the student depends on beside the content of its inputs."""
         method = asdict(self.method)
-        if not self.method.one_student:  # as before there was this choice
-            del method["one_student"]
-        for stage in method["stages"]:  # likewise
-            for name, before in (("most_unlabelled", None), ("soup", 1)):
-                if stage[name] == before:
-                    del stage[name]
+        for part in (method, method["teacher"], *method["stages"]):
+            leave_out_what_is_off(part)
         settings = {**self.task.settings(), "epochs_scale": self.task.epochs_scale, "method": method}
         settings |= {"stages": [stage.name for stage in self.stages], **asdict(self.selection)}
         if not isinstance(self.task.student, str):
@@ -233,6 +229,7 @@ def scaled_budget(part: Part, task: Task) -> Part:
 def teacher_facts(recipe: TeacherRecipe, prototypes: Prototypes | None) -> dict[str, Any]:
     """What a teacher is trained by: the recipe, without the average, and the prototypes if its rows are weighted."""
     facts: dict[str, Any] = {"teacher": asdict(recipe)}
+    leave_out_what_is_off(facts["teacher"])
     for name in ("average", "average_weights"):  # matter to students only
         del facts["teacher"][name]
     if recipe.kind == "multi":  # its teachers are single ones
@@ -240,6 +237,13 @@ def teacher_facts(recipe: TeacherRecipe, prototypes: Prototypes | None) -> dict[
     if recipe.needs_prototypes and prototypes is not None:
         facts["prototypes"] = asdict(prototypes)
     return facts
+
+
+def leave_out_what_is_off(settings: dict[str, Any]) -> None:
+    """Drop later settings where they change nothing, so that results from before there were these stay valid."""
+    for name, off in (("one_student", False), ("most_unlabelled", None), ("soup", 1)):
+        if name in settings and settings[name] == off:
+            del settings[name]
 
 
 def differences(trained: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:

@@ -32,7 +32,7 @@ def weights(job: DistillationJob) -> dict[str, torch.Tensor]:
 
 def soup(job: DistillationJob, folder: Path, runs: int) -> dict[str, torch.Tensor]:
     found = fit_soup(runs, job, job.accelerator, 2, 1e-2, TRAINING_OPTIONS, folder, "stage")
-    assert [len(progress.losses) for progress in found] == [6] * runs
+    assert [len(progress.losses) for progress in found.runs] == [6] * runs
     return weights(job)
 
 

@@ -118,8 +118,8 @@ def test_the_score_of_a_soup_is_kept_beside_those_of_its_runs(
     student = distill(tmp_path / "s", task, method, teacher=str(meta_teacher), domain="books")
     scores = read_history(student)["prediction"]["soup"]
     found = evaluate(tmp_path / "e.json", student, tables["dev"], domain="books")
-    assert len(scores["runs"]) == 2 and scores["dev"] == pytest.approx(found["model"]["accuracy"])
-    assert f"dev score of the averaged weights: {scores['dev']:.4f}, of the runs: " in caplog.text
+    assert len(scores["runs"]) == 2 and scores["dev"]["score"] == pytest.approx(found["model"]["accuracy"])
+    assert f"dev score of the averaged weights: {scores['dev']['score']:.4f}, of the runs: " in caplog.text
 
 
 def test_the_teachers_dev_score_is_what_evaluation_finds(

@@ -242,6 +242,8 @@ def test_settings_that_are_off_are_not_part_of_what_a_student_depends_on(task: T
         found += plan.settings["method"]["stages"]
     assert found[1] == {**found[0], "most_unlabelled": 0, "soup": 2}
     assert not found[0].keys() & {"most_unlabelled", "soup"}
+    recipe = plan_teacher(task, shipped("recommended"), DomainSelection()).settings["teacher"]
+    assert "soup" not in recipe and "soup" not in plan.settings["method"]["teacher"]
 
 
 def test_a_method_without_teacher_has_no_teacher_folder(task: Task) -> None:
