@@ -20,14 +20,15 @@ from metakd.studies.cells import read_cells, read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "experiments/FINDINGS.md", "experiments/translation/README.md"]
-MARKED = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- study: (\S+)( methods)? -->\n).*?(<!-- end of study -->)", re.DOTALL)
 CURVE, CURVE_STUDY, ROWS = "docs/label_curve.svg", "experiments/results/studies/label_curve", 900  # rows of a domain
 
 
 def main(check: bool = False) -> None:
     """Write every document anew whose tables or picture are not those of the studies' results.
 
-    A table stands between `<!-- study: FOLDER -->` and `<!-- end of study -->`; the folder is that of the study.
+    A table stands between `<!-- study: FOLDER -->` and `<!-- end of study -->`; the folder is that of the study. With
+    `<!-- study: FOLDER methods -->` it shows the methods alone, and the reference's teacher.
 
     Args:
         check: write nothing; the exit code is 1 if a document would change.
@@ -52,7 +53,8 @@ def document(name: str) -> str:
     """A document with the tables of its studies."""
 
     def marked(found: re.Match[str]) -> str:
-        return f"{found[1]}{to_markdown([study_table(scores_of(found[2]))]).strip()}\n{found[3]}"
+        table = study_table(scores_of(found[2]), methods_alone=bool(found[3]))
+        return f"{found[1]}{to_markdown([table]).strip()}\n{found[4]}"
 
     return MARKED.sub(marked, (ROOT / name).read_text("utf-8"))
 
@@ -62,9 +64,14 @@ def scores_of(folder: str) -> StudyScores:
     return StudyScores(StudyResults(read_study(ROOT / folder), cells, []))
 
 
-def study_table(scores: StudyScores) -> Table:
-    translations = scores.results.cells[0]["problem"] == "translation"
-    return translators_table(scores, scores.results.main_settings[0]) if translations else summary_table(scores)
+def study_table(scores: StudyScores, methods_alone: bool) -> Table:
+    results = scores.results
+    translations = results.cells[0]["problem"] == "translation"
+    table = translators_table(scores, results.main_settings[0]) if translations else summary_table(scores)
+    if not methods_alone:
+        return table
+    shown = {*results.methods, next(name for name in results.series if results.kind(name) == "teacher")}
+    return table._replace(rows=[row for row in table.rows if shown & {*row}])
 
 
 def label_curve() -> str:
