@@ -15,8 +15,7 @@ from metakd.evaluation.html import to_html
 from metakd.evaluation.markdown import report_to_markdown
 from metakd.evaluation.sections.teachers import read_analyses
 from metakd.evaluation.study_report import study_report
-from metakd.evaluation.study_results import StudyResults
-from metakd.studies.cells import read_cells, read_study
+from metakd.evaluation.study_results import read_results
 
 log = logging.getLogger(__name__)
 LARGEST = 1_000_000  # bytes of report.html
@@ -36,9 +35,7 @@ def main(study_folder: Path, out: Path, examples: bool = False, check: Path | No
             from the defaults, domain (the mean over domains), metric (accuracy), fraction, exclude_domain, value.
     """
     expectations = read_expectations(check) if check is not None else []
-    cells = read_cells(study_folder)
-    failed = [cell for cell in cells if cell["failed"] is not None]
-    results = StudyResults(read_study(study_folder), [cell for cell in cells if cell["failed"] is None], failed)
+    results = read_results(study_folder)
     analyses = read_analyses(study_folder)
     study_file = out / "study.yaml"
     command = f"python experiments/compare.py --study {study_file} --out {study_folder}"

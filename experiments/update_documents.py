@@ -14,9 +14,8 @@ from metakd.evaluation.pictures import Curves
 from metakd.evaluation.sections.costs import line_of
 from metakd.evaluation.sections.scores import summary_table
 from metakd.evaluation.sections.translators import translators_table
-from metakd.evaluation.study_results import StudyResults
+from metakd.evaluation.study_results import read_results
 from metakd.evaluation.study_scores import MEAN, StudyScores
-from metakd.studies.cells import read_cells, read_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "experiments/FINDINGS.md", "experiments/translation/README.md"]
@@ -53,15 +52,10 @@ def document(name: str) -> str:
     """A document with the tables of its studies."""
 
     def marked(found: re.Match[str]) -> str:
-        table = study_table(scores_of(found[2]), methods_alone=bool(found[3]))
+        table = study_table(StudyScores(read_results(ROOT / found[2])), methods_alone=bool(found[3]))
         return f"{found[1]}{to_markdown([table]).strip()}\n{found[4]}"
 
     return MARKED.sub(marked, (ROOT / name).read_text("utf-8"))
-
-
-def scores_of(folder: str) -> StudyScores:
-    cells = [cell for cell in read_cells(ROOT / folder) if cell["failed"] is None]
-    return StudyScores(StudyResults(read_study(ROOT / folder), cells, []))
 
 
 def study_table(scores: StudyScores, methods_alone: bool) -> Table:
@@ -76,7 +70,7 @@ def study_table(scores: StudyScores, methods_alone: bool) -> Table:
 
 def label_curve() -> str:
     """Mean score over the domains against the number of labels, a line per method."""
-    scores = scores_of(CURVE_STUDY)
+    scores = StudyScores(read_results(ROOT / CURVE_STUDY))
     by_labels = {ROWS * setting.fraction: scores.of(setting) for setting in reversed(scores.results.settings)}
     names = scores.results.series
     points = {

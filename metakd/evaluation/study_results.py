@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from metakd.errors import InputError
 from metakd.evaluation.document import Table
 from metakd.evaluation.predictions import predicted
+from metakd.studies.cells import read_cells, read_study
 
 CellFile = dict[str, Any]
 KINDS = ("method", "teacher", "control")
@@ -192,6 +194,17 @@ class StudyResults:
             if by_domain:
                 selected[name] = {domain: by_seed(found) for domain, found in by_domain.items()}
         return selected
+
+
+def read_results(folder: Path) -> StudyResults:
+    """The results of the study in a folder, finished or not.
+
+    Raises:
+        InputError: the folder has no study, or the study no result.
+    """
+    cells = read_cells(folder)
+    failed = [cell for cell in cells if cell["failed"] is not None]
+    return StudyResults(read_study(folder), [cell for cell in cells if cell["failed"] is None], failed)
 
 
 def setting_of(cell: CellFile) -> Setting:

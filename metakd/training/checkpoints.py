@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,16 +100,22 @@ def load_tensors(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def mean_of_files(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of the tensors of several files; whole numbers are those of the last file."""
-    tensors = load_file(paths[-1])
-    for tensor in tensors.values():
-        if tensor.is_floating_point():
-            tensor.zero_()
-    for path in paths:
-        for name, tensor in load_file(path).items():
-            if tensor.is_floating_point():
-                tensors[name] += tensor / len(paths)
-    return tensors
+    """The mean of the tensors of several files; whole numbers are those of the first file."""
+    return mean_of((load_file(path) for path in paths), len(paths))
+
+
+def mean_of(states: Iterable[Mapping[str, Tensor]], count: int) -> dict[str, Tensor]:
+    """The mean of so many states of a model, of which one at a time is read; whole numbers are those of the first."""
+    means: dict[str, Tensor] = {}
+    for state in states:
+        for name, tensor in state.items():
+            if not tensor.is_floating_point():
+                means.setdefault(name, tensor.clone())
+            elif name in means:
+                means[name] += tensor.detach() / count
+            else:
+                means[name] = tensor.detach() / count
+    return means
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

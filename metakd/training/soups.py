@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,19 +73,19 @@ def fit_soup(
         progress = fit(job, accelerator, epochs, learning_rate, training, folder / "training", name)
         return Soup([progress], saved_scores(progress))
     start = {key: tensor.clone() for key, tensor in checkpoints.distinct_tensors(job.objective).items()}
-    sums: dict[str, torch.Tensor] = {}
-    found = []
-    for run in range(runs):
-        log.info("run %d of %d", run + 1, runs)
-        checkpoints.load_tensors(job.objective, start)
-        seeded = replace(training, seed=training.seed + BETWEEN_SEEDS * run)
-        place = folder / f"training-{run + 1}"
-        found.append(fit(job, accelerator, epochs, learning_rate, seeded, place, f"{name}-{run + 1}"))
-        for key, tensor in checkpoints.distinct_tensors(job.objective).items():
-            if tensor.is_floating_point():  # all else, e.g. position ids, is no weight
-                sums[key] = sums.get(key, 0.0) + tensor.double()
-    means = {key: (total / runs).to(start[key].dtype) for key, total in sums.items()}
-    checkpoints.load_tensors(job.objective, {**start, **means})
+    found: list[Progress] = []
+
+    def trained() -> Iterator[dict[str, torch.Tensor]]:
+        """The weights that each run leaves."""
+        for run in range(runs):
+            log.info("run %d of %d", run + 1, runs)
+            checkpoints.load_tensors(job.objective, start)
+            seeded = replace(training, seed=training.seed + BETWEEN_SEEDS * run)
+            place = folder / f"training-{run + 1}"
+            found.append(fit(job, accelerator, epochs, learning_rate, seeded, place, f"{name}-{run + 1}"))
+            yield checkpoints.distinct_tensors(job.objective)
+
+    checkpoints.load_tensors(job.objective, checkpoints.mean_of(trained(), runs))
     soup = Soup(found, job.score())
     if soup.scores is not None:
         single = ", ".join(f"{scores['score']:.4f}" for scores in map(saved_scores, found) if scores)
