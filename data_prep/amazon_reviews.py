@@ -36,6 +36,7 @@ REVIEW = re.compile(r"^<review_text>\n(.*?)^</review_text>", re.MULTILINE | re.D
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 SHARES = {"train": 0.8, "dev": 0.1, "test": 0.1}
 RELEASED_SEED = 11111
+FOLDS = 5
 
 
 def main(
@@ -43,6 +44,7 @@ def main(
     out: Path,
     split: Literal["grouped", "released"] = "grouped",
     seed: int = 1,
+    fold: int | None = None,
     remake: bool = False,
 ) -> None:
     """Write train.tsv, dev.tsv and test.tsv of the Amazon reviews.
@@ -53,16 +55,26 @@ def main(
         split: "grouped" deals 80/10/10 and keeps identical reviews together; "released" is the split of the
             Meta-KD code in EasyNLP, in which some identical reviews straddle splits.
         seed: seed of the grouped split.
+        fold: 1 to 5: this fifth of the reviews is the test table instead, and a tenth of the others dev. The test
+            tables of all five hold every review once. Identical reviews stay together.
         remake: make it anew if other code made it.
     """
     if not source.exists():
         raise InputError(f"--source {source}: no such folder or file; name an existing one")
+    if fold is not None and not 1 <= fold <= FOLDS:
+        raise InputError(f"--fold is {fold}; it must be from 1 to {FOLDS}")
+    if fold is not None and split == "released":
+        raise InputError("--fold is a part of the grouped split; leave out --split released")
     files = read_tar(source) if source.is_file() else read_folder(source)
     rows = [row for (domain, label), text in files.items() for row in reviews(text, domain, label)]
-    step = Step(out, {"split": split, "seed": seed, "rows": rows_hash(rows)}, {}, remake=remake)
+    settings = {"split": split, "seed": seed, "rows": rows_hash(rows)} | ({"fold": fold} if fold else {})
+    step = Step(out, settings, {}, remake=remake)
     if step.finished():
         return
-    tables = released_split(rows) if split == "released" else splits.split(rows, SHARES, seed)
+    if fold is not None:
+        tables = fold_split(rows, fold, seed)
+    else:
+        tables = released_split(rows) if split == "released" else splits.split(rows, SHARES, seed)
     splits.write_splits(step, tables)
 
 
@@ -129,6 +141,14 @@ def released_split(rows: list[Row]) -> dict[str, list[Row]]:
     rest, test = first_fold(shuffled)
     train, dev = first_fold(rest)
     return {"train": train, "dev": dev, "test": test}
+
+
+def fold_split(rows: list[Row], fold: int, seed: int) -> dict[str, list[Row]]:
+    """One of five parts as test rows, and the other rows as nine parts of training rows and one of dev rows."""
+    parts = splits.split(rows, {str(number): 1 / FOLDS for number in range(1, FOLDS + 1)}, seed)
+    test = parts.pop(str(fold))
+    rest = [row for part in parts.values() for row in part]
+    return {**splits.split(rest, {"train": 0.9, "dev": 0.1}, seed), "test": test}
 
 
 def first_fold(rows: list[Row]) -> tuple[list[Row], list[Row]]:

@@ -12,6 +12,7 @@ from metakd.evaluation.document import Table, to_markdown
 from metakd.evaluation.figures import draw_file
 from metakd.evaluation.pictures import Curves
 from metakd.evaluation.sections.costs import line_of
+from metakd.evaluation.sections.folds import folds_table
 from metakd.evaluation.sections.scores import summary_table
 from metakd.evaluation.sections.translators import translators_table
 from metakd.evaluation.study_results import read_results
@@ -61,6 +62,8 @@ def document(name: str) -> str:
 def study_table(scores: StudyScores, methods_alone: bool) -> Table:
     results = scores.results
     translations = results.cells[0]["problem"] == "translation"
+    if results.study.get("folds"):
+        return folds_table(scores)
     table = translators_table(scores, results.main_settings[0]) if translations else summary_table(scores)
     if not methods_alone:
         return table

@@ -51,8 +51,17 @@ def estimate(scores: SeedScores, bounds: tuple[float, float] = (0.0, 1.0)) -> Es
     Args:
         bounds: lowest and highest possible score.
     """
-    value, seeds = float(scores.scores.mean()), len(scores.scores)
-    half = margin(uncertainty(scores), ERROR_RATE)
+    return estimate_with(scores, uncertainty(scores), bounds)
+
+
+def estimate_folds(scores: SeedScores) -> Estimate:
+    """The mean over folds with its interval, see `compare_folds`; each fold stands as a seed."""
+    return estimate_with(scores, fold_uncertainty(scores), (0.0, 1.0))
+
+
+def estimate_with(scores: SeedScores, error: Uncertainty, bounds: tuple[float, float]) -> Estimate:
+    """The mean with its interval."""
+    value, seeds, half = float(scores.scores.mean()), len(scores.scores), margin(error, ERROR_RATE)
     deviation = float(scores.scores.std(ddof=1)) if seeds > 1 else None
     low, high = max(value - half, bounds[0]), min(value + half, bounds[1])
     return Estimate(value, deviation, low, high, seeds, scores.rows)
@@ -106,10 +115,38 @@ def compare(table: Mapping[str, Mapping[str, SeedScores]], reference: str) -> li
         errors = pool_seeds([uncertainty(difference) for difference in differences], vary)
         for name, difference, error in zip(methods, differences, errors, strict=True):
             comparisons.append(compare_one(name, domain, difference, error, family))
-    corrected = holm([comparison.p for comparison in comparisons])
+    return corrected(comparisons)
+
+
+def compare_folds(table: Mapping[str, SeedScores], reference: str) -> list[Comparison]:
+    """Each method against the reference, over folds of the same rows.
+
+    The folds' training rows overlap, so that their scores vary together: with k folds the variance of a mean is taken
+    to be (1/k + 1/(k - 1)) times the variance between folds, as Nadeau and Bengio (2003, Machine Learning 52, 239-281)
+    do.
+
+    Args:
+        table: scores by method; each fold stands as a seed.
+    """
+    names = [name for name in table if name != reference]
+    comparisons = []
+    for name in names:
+        difference = table[name] - table[reference]
+        comparisons.append(compare_one(name, "", difference, fold_uncertainty(difference), len(names)))
+    return corrected(comparisons)
+
+
+def fold_uncertainty(scores: SeedScores) -> Uncertainty:
+    """The uncertainty of a mean over folds, see `compare_folds`."""
+    folds = len(scores.scores)
+    return Uncertainty(0.0, float(scores.scores.var(ddof=1)) * (1 / folds + 1 / (folds - 1)), 0.0, folds - 1)
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons of one family, with p values corrected for their number, and verdicts."""
     return [
         replace(comparison, p_holm=p, verdict=verdict(comparison.difference, p))
-        for comparison, p in zip(comparisons, corrected, strict=True)
+        for comparison, p in zip(comparisons, holm([each.p for each in comparisons]), strict=True)
     ]
 
 

@@ -11,6 +11,7 @@ from metakd.evaluation.document import Block, Table, titled_list
 from metakd.evaluation.pictures import NamedTable, Report, Section
 from metakd.evaluation.report import seed_text
 from metakd.evaluation.sections.costs import fractions_section, size_section
+from metakd.evaluation.sections.folds import fold_comparisons, folds_section
 from metakd.evaluation.sections.predictions import (
     Texts,
     confusion_section,
@@ -62,6 +63,7 @@ def study_report(
     title = "Zero-shot: students and teachers by domain" if excluded else "Students and teachers by domain"
     sections = [
         *translators_section(scores),
+        *folds_section(scores),
         *comparison_section(scores),
         *by_domain_section(scores, main, title, unseen),
         *ablations_section(scores),
@@ -87,6 +89,8 @@ def study_report(
 def verdict(scores: StudyScores) -> str:
     """How the reference compares with every other method, in one sentence; of several tasks, each in a clause."""
     results = scores.results
+    if results.study.get("folds") and (comparisons := fold_comparisons(scores)):
+        return f"Over {comparisons[0].seeds} folds, {clause(results.reference, comparisons)}."
     clauses = [clause(results.reference, scores.of(setting).comparisons) for setting in results.main_settings]
     if len(clauses) == 1:
         return f"{clauses[0]}."

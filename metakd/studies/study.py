@@ -49,6 +49,7 @@ class Study:
         exclude_domain: prototypes and teachers see no label of the student's domain.
         students: what the students start from, see `metakd.config.Task`; each task's own by default.
         overrides: changed values of every task, e.g. {task.epochs_scale: 0.2}.
+        folds: the tasks are folds of the same rows, each with its own test rows: their means are compared too.
         select_by: the score that epochs are chosen by and that stands first in the report; each task's by default.
     """
 
@@ -62,6 +63,7 @@ class Study:
     exclude_domain: bool = False
     students: list[Student] | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    folds: bool = False
     select_by: SelectBy | None = None
 
     def __post_init__(self) -> None:
@@ -70,6 +72,8 @@ class Study:
         require_distinct("seeds", self.seeds)
         require_distinct("fractions", self.fractions)
         require_distinct("methods", list(self.methods))
+        if self.folds and len(self.tasks) == 1:
+            raise InputError("study.folds is true, and there is one task; name a task for each fold")
         if self.domains is not None:
             require_distinct("domains", self.domains)
         changes = [method.change for method in self.methods.values()]

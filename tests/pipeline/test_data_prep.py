@@ -48,6 +48,36 @@ def test_amazon_keeps_identical_reviews_together(tmp_path: Path) -> None:
     assert not any("\x1a" in row["text_a"] or "&quot;" in row["text_a"] for rows in splits.values() for row in rows)
 
 
+def amazon_source(folder: Path, reviews: int) -> Path:
+    """A folder of reviews like the published one; every tenth review repeats the one before."""
+    for domain in ("books", "dvd", "electronics", "kitchen_&_housewares"):
+        (folder / domain).mkdir(parents=True)
+        for label in ("positive", "negative"):
+            texts = [f"{domain} {label} {n - (n % 10 == 9)}" for n in range(reviews)]
+            lines = [f"<review>\n<review_text>\n{text}\n</review_text>\n</review>\n" for text in texts]
+            (folder / domain / f"{label}.review").write_text("".join(lines))
+    return folder
+
+
+def test_amazon_folds_test_every_review_once(tmp_path: Path) -> None:
+    source, tested = amazon_source(tmp_path / "source", 50), list[str]()
+    for fold in range(1, 6):
+        script("data_prep/amazon_reviews.py").main(source=source, out=tmp_path / f"{fold}", fold=fold)
+        splits = read_tables(tmp_path / f"{fold}")
+        assert sizes(splits, "books") == (72, 8, 20)
+        texts = {name: {row["text_a"] for row in rows} for name, rows in splits.items()}
+        assert not texts["test"] & (texts["train"] | texts["dev"]) and not texts["train"] & texts["dev"]
+        tested += [row["guid"] for row in splits["test"]]
+    assert len(tested) == len(set(tested)) == 400
+
+
+@pytest.mark.parametrize(("options", "message"), [({"fold": 6}, "must be from 1 to 5"),
+                                                  ({"fold": 1, "split": "released"}, "leave out")])  # fmt: skip
+def test_amazon_folds_that_do_not_exist_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        script("data_prep/amazon_reviews.py").main(source=tmp_path, out=tmp_path / "out", **options)
+
+
 def test_snippets_are_cut_into_domains_by_length() -> None:
     lengths = [9, 2, 5, 7, 1, 8]
     rows = [{"guid": str(n), "domain": d, "text_a": n * "x"} for d, n in zip("aabaaa", lengths, strict=True)]

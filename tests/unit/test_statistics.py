@@ -15,7 +15,9 @@ from metakd.evaluation.statistics import (
     Comparison,
     brier_score,
     compare,
+    compare_folds,
     estimate,
+    estimate_folds,
     expected_calibration_error,
     holm,
     squared_errors,
@@ -189,6 +191,19 @@ def test_equal_predictions_are_not_told_apart() -> None:
     same = row_mean(np.random.default_rng(0).random((3, 40)) < 0.8)
     (comparison,) = compare(bootstrap({"one": {"books": same}, "other": {"books": same}}, resamples=20), "one")
     assert (comparison.difference, comparison.p, comparison.verdict) == (0.0, 1.0, "NOT TOLD APART")
+
+
+def test_folds_by_hand() -> None:
+    """Variance 0.00013 of the differences, times 1/5 + 1/4; Student's quantile of 4 degrees is 2.776445."""
+    table = {"reference": seed_scores(0.8, 0.81, 0.82, 0.83, 0.84), "method": seed_scores(0.81, 0.83, 0.82, 0.86, 0.86)}
+    (comparison,) = compare_folds(table, "reference")
+    assert comparison.difference == pytest.approx(0.016) and comparison.seeds == 5
+    half = 2.776445 * math.sqrt(0.00013 * 0.45)
+    assert (comparison.low, comparison.high) == pytest.approx((0.016 - half, 0.016 + half), abs=1e-7)
+    assert comparison.p == pytest.approx(2 * t.sf(0.016 / math.sqrt(0.00013 * 0.45), 4), rel=1e-4)
+    assert comparison.verdict == "NOT TOLD APART"
+    mean = estimate_folds(table["reference"])
+    assert mean.high - mean.value == pytest.approx(2.776445 * math.sqrt(0.00025 * 0.45), rel=1e-6)
 
 
 def test_an_unknown_reference_is_refused() -> None:

@@ -54,6 +54,7 @@ def test_every_shipped_study_and_its_methods_load(name: str) -> None:
         ({"reference": "metkd"}, r"study\.reference is 'metkd'.*did you mean 'metakd'"),
         ({"tasks": ["a/x.yaml", "b/x.yaml"]}, r"study\.tasks are \['x', 'x'\].*each once"),
         ({"tasks": []}, r"study\.tasks are \[\]; name at least one"),
+        ({"folds": True}, r"study\.folds is true, and there is one task"),
         ({"seeds": [1, 1]}, r"study\.seeds are \[1, 1\].*each once"),
         ({"fractions": [1.0, 1.5]}, r"study\.fractions is \[1\.0, 1\.5\]: an entry is 1\.5; it must be from 0 to 1"),
         ({"methods": {"metakd": METAKD, False: METAKD}}, r"study: the names .*False.*quotes"),

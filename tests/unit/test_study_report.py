@@ -19,6 +19,7 @@ from metakd.errors import InputError
 from metakd.evaluation.expectations import read_expectations
 from metakd.evaluation.figures import draw, draw_file, look
 from metakd.evaluation.pictures import Curves, Dots, Histogram, Matrix, Picture, Points, Series
+from metakd.evaluation.sections.folds import folds_table
 from metakd.evaluation.sections.predictions import reliability, suspicious_rows
 from metakd.evaluation.sections.scores import changed_values, only_alone, summary_table
 from metakd.evaluation.sections.training import mean_of
@@ -170,6 +171,23 @@ def test_summary_of_a_study_by_hand(tmp_path: Path) -> None:
     assert {tuple(row[:1] + row[2:4] + row[-1:]) for row in rows} == {
         (task, labels, "1", "") for task in "ab" for labels in ("10", "100")
     }
+
+
+def test_folds_are_taken_together(tmp_path: Path) -> None:
+    study = write_study(tmp_path, seeds=(1,), tasks=("fold_1", "fold_2", "fold_3", "fold_4"), folds=True)
+    report = study_report("x", results_of(study), [], "")
+    assert report.verdict.startswith("Over 4 folds, metakd is better than ") and "label_only (+6.0)" in report.verdict
+    assert report.sections[0].title == "All folds together"
+    headers, rows, _ = folds_table(StudyScores(results_of(study)))
+    assert headers[:3] == ["method", "folds", "mean"] and headers[4] == "minus metakd"
+    by_name = {row[0]: row for row in rows}
+    assert by_name["label_only"][1:3] == ["4", "80.0"] and by_name["label_only"][4] == "-6.0"
+    assert by_name["label_only"][-1] == "worse" and by_name["metakd"][-3:] == ["", "", ""]
+
+
+def test_one_fold_is_not_taken_together(tmp_path: Path) -> None:
+    report = study_report("x", results_of(write_study(tmp_path, seeds=(1,), folds=True)), [], "")
+    assert report.verdict.startswith("One seed gives no verdict") and report.sections[0].title != "All folds together"
 
 
 def test_one_seed_gives_no_verdict(tmp_path: Path) -> None:
