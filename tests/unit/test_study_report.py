@@ -25,10 +25,10 @@ from metakd.evaluation.sections.scores import changed_values, only_alone, summar
 from metakd.evaluation.sections.training import mean_of
 from metakd.evaluation.statistics import Comparison, Verdict
 from metakd.evaluation.study_report import study_report
-from metakd.evaluation.study_results import StudyResults
+from metakd.evaluation.study_results import read_results
 from metakd.evaluation.study_scores import StudyScores
 from metakd.evaluation.text import shorten
-from metakd.studies.cells import read_cells, read_study
+from metakd.studies.cells import read_cells
 from metakd.studies.study import Study, StudyMethod
 from tests.conftest import read_yaml, script
 from tests.fake_study import CONTROLS, METHODS, write_study
@@ -76,14 +76,8 @@ def make_report(folder: Path, **options: Any) -> tuple[str, str]:
     return (folder / "report/report.html").read_text(), (folder / "report/report.md").read_text()
 
 
-def results_of(folder: Path) -> StudyResults:
-    cells = read_cells(folder)
-    failed = [cell for cell in cells if cell["failed"]]
-    return StudyResults(read_study(folder), [cell for cell in cells if not cell["failed"]], failed)
-
-
 def titles_of(folder: Path) -> list[str]:
-    return [section.title for section in study_report("x", results_of(folder), [], "").sections]
+    return [section.title for section in study_report("x", read_results(folder), [], "").sections]
 
 
 def edit_cell(folder: Path, wanted: dict[str, Any], change: dict[str, Any]) -> None:
@@ -129,7 +123,7 @@ def test_sections_of_a_plain_study(tmp_path: Path) -> None:
 
 def test_label_fractions_and_hidden_domains_have_sections(tmp_path: Path) -> None:
     study = write_study(tmp_path, fractions=(1.0, 0.1), exclude_domain=(False, True))
-    report = study_report("x", results_of(study), [], "")
+    report = study_report("x", read_results(study), [], "")
     sections = {section.title: section for section in report.sections}
     lines = {line.name: line for line in sections["Fewer labels"].pictures[0].series}  # type: ignore[attr-defined]
     assert lines["metakd"].x == [10.0, 100.0]
@@ -142,7 +136,7 @@ def test_label_fractions_and_hidden_domains_have_sections(tmp_path: Path) -> Non
 
 
 def test_scores_and_differences_by_hand(tmp_path: Path) -> None:
-    report = study_report("x", results_of(write_study(tmp_path)), [], "")
+    report = study_report("x", read_results(write_study(tmp_path)), [], "")
     compared, by_domain, ablations = report.sections[:3]
     rows = {row[0]: row[1:3] for row in compared.tables[0].table.rows}
     assert rows["label_only"] == ["WORSE", "-6.0"] and rows["tfidf"] == ["WORSE", "-12.0"]
@@ -159,13 +153,13 @@ def test_scores_and_differences_by_hand(tmp_path: Path) -> None:
 
 
 def test_summary_of_a_study_by_hand(tmp_path: Path) -> None:
-    headers, rows, text_columns = summary_table(StudyScores(results_of(write_study(tmp_path / "one"))))
+    headers, rows, text_columns = summary_table(StudyScores(read_results(write_study(tmp_path / "one"))))
     assert headers[:3] == ["method", "seeds", "mean"] and headers[4] == "minus metakd" and text_columns == 1
     by_name = {row[0]: row for row in rows}
     assert by_name["label_only"][1:3] == ["3", "80.0"] and by_name["label_only"][-3] == "-6.0"
     assert by_name["label_only"][-1] == "worse" and by_name["metakd"][-3:] == ["", "", ""]
     headers, rows, text_columns = summary_table(
-        StudyScores(results_of(write_study(tmp_path / "x", fractions=(0.1, 1.0), seeds=(1,), tasks=("a", "b"))))
+        StudyScores(read_results(write_study(tmp_path / "x", fractions=(0.1, 1.0), seeds=(1,), tasks=("a", "b"))))
     )
     assert headers[:4] == ["task", "method", "labels, %", "seeds"] and text_columns == 2
     assert {tuple(row[:1] + row[2:4] + row[-1:]) for row in rows} == {
@@ -175,10 +169,10 @@ def test_summary_of_a_study_by_hand(tmp_path: Path) -> None:
 
 def test_folds_are_taken_together(tmp_path: Path) -> None:
     study = write_study(tmp_path, seeds=(1,), tasks=("fold_1", "fold_2", "fold_3", "fold_4"), folds=True)
-    report = study_report("x", results_of(study), [], "")
+    report = study_report("x", read_results(study), [], "")
     assert report.verdict.startswith("Over 4 folds, metakd is better than ") and "label_only (+6.0)" in report.verdict
     assert report.sections[0].title == "All folds together"
-    headers, rows, _ = folds_table(StudyScores(results_of(study)))
+    headers, rows, _ = folds_table(StudyScores(read_results(study)))
     assert headers[:3] == ["method", "folds", "mean"] and headers[4] == "minus metakd"
     by_name = {row[0]: row for row in rows}
     assert by_name["label_only"][1:3] == ["4", "80.0"] and by_name["label_only"][4] == "-6.0"
@@ -186,12 +180,12 @@ def test_folds_are_taken_together(tmp_path: Path) -> None:
 
 
 def test_one_fold_is_not_taken_together(tmp_path: Path) -> None:
-    report = study_report("x", results_of(write_study(tmp_path, seeds=(1,), folds=True)), [], "")
+    report = study_report("x", read_results(write_study(tmp_path, seeds=(1,), folds=True)), [], "")
     assert report.verdict.startswith("One seed gives no verdict") and report.sections[0].title != "All folds together"
 
 
 def test_one_seed_gives_no_verdict(tmp_path: Path) -> None:
-    report = study_report("x", results_of(write_study(tmp_path, seeds=(7,))), [], "")
+    report = study_report("x", read_results(write_study(tmp_path, seeds=(7,))), [], "")
     assert report.verdict.startswith("One seed gives no verdict; metakd differs by +0.5 from tinybert, +6.0 from ")
     assert {row[1] for row in report.sections[0].tables[0].table.rows} == {"NOT TOLD APART"}
     assert "do not cover the luck of training" in report.sections[1].texts[0]
@@ -199,7 +193,7 @@ def test_one_seed_gives_no_verdict(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("problem", ["regression", "multi_label"])
 def test_other_problem_types(tmp_path: Path, problem: str) -> None:
-    results, generator = results_of(write_study(tmp_path, seeds=(1, 2), controls={})), np.random.default_rng(3)
+    results, generator = read_results(write_study(tmp_path, seeds=(1, 2), controls={})), np.random.default_rng(3)
     targets = generator.random((40, 1)) if problem == "regression" else generator.integers(0, 2, (40, 3))
     for cell in results.cells:
         values = np.clip(targets + generator.normal(0, 0.4, targets.shape), 0, 1)
@@ -230,7 +224,7 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
     study = write_study(tmp_path)
     failure = {"step": "student runs/x", "log": "logs/x.log", "message": "MemoryError: <b>"}
     edit_cell(study, {"method": "tinybert", "domain": "films", "seed": 2}, {"failed": failure})
-    report = study_report("x", results_of(study), [], "")
+    report = study_report("x", read_results(study), [], "")
     sections = {section.title: section for section in report.sections}
     assert sections["Students and teachers by domain"].lines == [
         "reviews: left out, since results are missing: tinybert"
@@ -241,17 +235,17 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
     ]
     edit_cell(study, {"method": "label_only"}, {"rows": {"guid": ["a"], "label": [0], "probabilities": [[1, 0]]}})
     with pytest.raises(InputError, match="hold different test rows of domain 'books' of task 'reviews'"):
-        results_of(study)
+        read_results(study)
 
 
 def test_a_study_without_results_is_refused(tmp_path: Path) -> None:
     study = write_study(tmp_path, methods={"metakd": 0.9}, controls={}, domains=("a",), seeds=(1,))
     edit_cell(study, {"kind": "method"}, {"failed": {"step": "", "log": "", "message": ""}})
     with pytest.raises(InputError, match="no result of its reference 'metakd'"):
-        _ = results_of(study).reference
+        _ = read_results(study).reference
     edit_cell(study, {"kind": "teacher"}, {"failed": {"step": "", "log": "", "message": ""}})
     with pytest.raises(InputError, match=r"no result \(2 cells failed\)"):
-        results_of(study)
+        read_results(study)
 
 
 def write_table(path: Path, guids: Sequence[str], text: str) -> str:
@@ -343,7 +337,7 @@ def test_several_students_are_several_series(tmp_path: Path) -> None:
         if entry["cell"]["kind"] == "method" and entry["cell"]["seed"] > 1:
             entry["cell"] |= {"student": "text_cnn", "seed": 1}
     (study / "study.json").write_text(json.dumps(content))
-    results = results_of(study)
+    results = read_results(study)
     assert results.methods == ["metakd (layers 2, 4 of the teacher)", "metakd (text_cnn)"]
     assert results.reference == "metakd (layers 2, 4 of the teacher)"
 
@@ -354,7 +348,7 @@ def test_methods_that_share_a_teacher_share_its_scores(tmp_path: Path) -> None:
     teachers = [entry for entry in content["cells"] if entry["cell"]["kind"] == "teacher"]
     content["cells"] += [{**entry, "cell": {**entry["cell"], "method": "tinybert"}} for entry in teachers]
     (study / "study.json").write_text(json.dumps(content))
-    results = results_of(study)
+    results = read_results(study)
     assert [name for name in results.series if "teacher" in name] == ["teacher of metakd, tinybert"]
     assert results.select(results.settings[0])["teacher of metakd, tinybert"]["a"].seeds == [1, 2, 3]
 
