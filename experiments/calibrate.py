@@ -59,8 +59,8 @@ def main(
     from metakd.evaluation.calibration_page import calibration_report
     from metakd.evaluation.html import to_html
     from metakd.models.classifier import label_order
+    from metakd.models.last_layer import divide_logits
     from metakd.models.model_io import ModelInfo, load_info, save_model
-    from metakd.models.temperature import divide_logits
     from metakd.training.inference import load_to_rewrite, load_trained_classifier, predict_logits
 
     domains = domain_names(table, domain)

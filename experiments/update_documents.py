@@ -14,13 +14,14 @@ from metakd.evaluation.pictures import Curves
 from metakd.evaluation.sections.costs import line_of
 from metakd.evaluation.sections.folds import folds_table
 from metakd.evaluation.sections.scores import summary_table
+from metakd.evaluation.sections.shares import shares_table
 from metakd.evaluation.sections.translators import translators_table
 from metakd.evaluation.study_results import read_results
 from metakd.evaluation.study_scores import MEAN, StudyScores
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "experiments/FINDINGS.md", "experiments/translation/README.md"]
-MARKED = re.compile(r"(<!-- study: (\S+)( methods)? -->\n).*?(<!-- end of study -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- study: (\S+) ?(methods|shares)? -->\n).*?(<!-- end of study -->)", re.DOTALL)
 CURVE, CURVE_STUDY, ROWS = "docs/label_curve.svg", "experiments/results/studies/label_curve", 900  # rows of a domain
 
 
@@ -28,7 +29,8 @@ def main(check: bool = False) -> None:
     """Write every document anew whose tables or picture are not those of the studies' results.
 
     A table stands between `<!-- study: FOLDER -->` and `<!-- end of study -->`; the folder is that of the study. With
-    `<!-- study: FOLDER methods -->` it shows the methods alone, and the reference's teacher.
+    `<!-- study: FOLDER methods -->` it shows the methods alone, and the reference's teacher; with
+    `<!-- study: FOLDER shares -->` what known shares of the classes would give.
 
     Args:
         check: write nothing; the exit code is 1 if a document would change.
@@ -53,7 +55,11 @@ def document(name: str) -> str:
     """A document with the tables of its studies."""
 
     def marked(found: re.Match[str]) -> str:
-        table = study_table(StudyScores(read_results(ROOT / found[2])), methods_alone=bool(found[3]))
+        results = read_results(ROOT / found[2])
+        if found[3] == "shares":
+            table = shares_table(results)
+        else:
+            table = study_table(StudyScores(results), methods_alone=found[3] == "methods")
         return f"{found[1]}{to_markdown([table]).strip()}\n{found[4]}"
 
     return MARKED.sub(marked, (ROOT / name).read_text("utf-8"))

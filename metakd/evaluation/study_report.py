@@ -20,6 +20,7 @@ from metakd.evaluation.sections.predictions import (
     test_suspects,
 )
 from metakd.evaluation.sections.scores import ablations_section, by_domain_section, comparison_section, points
+from metakd.evaluation.sections.shares import shares_section
 from metakd.evaluation.sections.teachers import Analysis, teacher_sections, training_suspects
 from metakd.evaluation.sections.training import curves_section, provenance_section
 from metakd.evaluation.sections.translators import translators_section
@@ -77,6 +78,7 @@ def study_report(
         *curves_section(study_histories(results), seeds_and_domains(results)),
         *reliability_section(results),
         *confusion_section(results),
+        *shares_section(results),
         *suspects_section(suspects, texts),
         *teacher_sections(analyses, texts),
         *failed_section(results.failed),

@@ -19,7 +19,7 @@ from metakd.data.batches import plan_inference
 from metakd.data.encoding import Batch, EncodedRows, encode
 from metakd.data.labels import Labels
 from metakd.data.row_store import RowStore, create_store
-from metakd.data.tables import UNLABELLED
+from metakd.data.tables import UNLABELLED, domain_names
 from metakd.errors import InputError
 from metakd.models.classifier import is_classifier, labels_of
 from metakd.models.loading import first_not_finite, load_config
@@ -54,9 +54,11 @@ class Classifier:
         rows = encode(table, self.tokenizer, self.max_length, self.labels, domains)
         return rows.of_domain(domains.index(domain)) if domain else rows
 
-    def encode_texts(self, table: str | Path) -> EncodedRows:
-        """The texts of a table, tokenised for this model; labels are not read."""
-        return encode(table, self.tokenizer, self.max_length, required=UNLABELLED)
+    def encode_texts(self, table: str | Path, domain: str = "") -> EncodedRows:
+        """The texts of a table, or of its domain, tokenised for this model; labels are not read."""
+        domains = domain_names(table, domain, UNLABELLED) if domain else None
+        rows = encode(table, self.tokenizer, self.max_length, domains=domains, required=UNLABELLED)
+        return rows.of_domain(domains.index(domain)) if domains else rows
 
 
 @dataclass(frozen=True)

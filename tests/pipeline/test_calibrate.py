@@ -13,6 +13,32 @@ from metakd.errors import InputError
 from tests.conftest import Tables, distill, make_task, read_method, script
 
 
+def test_a_student_with_known_class_shares(
+    tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student = distill(
+        tmp_path / "s",
+        make_task(tables, pretrained, StudentFromTeacher(2)),
+        read_method("soft_hard"),
+        teacher=str(meta_teacher),
+        domain="films",
+    )
+    set_shares, out = script("experiments/set_class_shares.py").main, tmp_path / "shifted"
+    set_shares(student, tables["train"], {"positive": 0.7, "negative": 0.3}, out, domain="films")
+    words, facts = capsys.readouterr().out, json.loads((out / "class_shares.json").read_text())
+    texts = [row["text_a"] for row in read_rows(tables["train"]) if row["domain"] == "films"]
+    assert facts["rows"] == len(texts) and f"over {len(texts)} rows" in words and "to 70.0 %" in words
+    inputs = AutoTokenizer.from_pretrained(out)(texts, padding=True, return_tensors="pt")
+    before, after = (
+        AutoModelForSequenceClassification.from_pretrained(folder).eval()(**inputs).logits.detach()
+        for folder in (student, out)
+    )
+    assert after.softmax(1)[:, 1].mean().item() == pytest.approx(0.7, abs=1e-4)
+    assert before.softmax(1)[:, 1].mean().item() == pytest.approx(facts["before"]["positive"], abs=1e-4)
+    with pytest.raises(InputError, match=r"--domain flims: .*did you mean 'films'"):
+        set_shares(student, tables["train"], {"positive": 0.7, "negative": 0.3}, tmp_path / "x", domain="flims")
+
+
 @pytest.mark.parametrize(
     "spec", [StudentFromTeacher(2), FreshStudent(8, 1, heads=2), TextCNNStudent("text_cnn", filters=4)]
 )

@@ -116,8 +116,9 @@ def test_report_of_200_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_sections_of_a_plain_study(tmp_path: Path) -> None:
     assert titles_of(write_study(tmp_path)) == [
         "Compared with metakd", "Students and teachers by domain", "Ablations", "Score against size and time",
-        "Training curves", "Reliability of the probabilities", "Confusion of classes", "Label suspects",
-        "What the students start from, and notes", "How it was made",
+        "Training curves", "Reliability of the probabilities", "Confusion of classes",
+        "If the shares of the classes were known", "Label suspects", "What the students start from, and notes",
+        "How it was made",
     ]  # fmt: skip
 
 
