@@ -26,7 +26,7 @@ def main(
 
     For a domain with few labels or none: there a classifier's error is to a good part that it says one class too often
     (experiments/FINDINGS.md). Who knows that about 40 % of a domain's reviews are positive can say so. No label is
-    read. A share should be known to about 5 points; one that is 10 points wrong costs what a right one gives.
+    read. A share should be known to about 5 points; one that is 10 points wrong gives nothing.
 
     Args:
         model: folder of a classifier of one class per row.
