@@ -14,7 +14,7 @@ import re
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
@@ -24,6 +24,7 @@ from metakd.data import splits
 from metakd.data.formats import decode_utf8
 from metakd.data.tables import Row
 from metakd.errors import InputError
+from metakd.ranges import Range
 from metakd.steps import Step
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ def main(
     out: Path,
     split: Literal["grouped", "released"] = "grouped",
     seed: int = 1,
-    fold: int | None = None,
+    fold: Annotated[int, Range(1, FOLDS)] | None = None,
     remake: bool = False,
 ) -> None:
     """Write train.tsv, dev.tsv and test.tsv of the Amazon reviews.
@@ -56,18 +57,18 @@ def main(
             Meta-KD code in EasyNLP, in which some identical reviews straddle splits.
         seed: seed of the grouped split.
         fold: 1 to 5: this fifth of the reviews is the test table instead, and a tenth of the others dev. The test
-            tables of all five hold every review once. Identical reviews stay together.
+            tables of all five, with one seed, hold every review once. Identical reviews stay together.
         remake: make it anew if other code made it.
     """
     if not source.exists():
         raise InputError(f"--source {source}: no such folder or file; name an existing one")
-    if fold is not None and not 1 <= fold <= FOLDS:
-        raise InputError(f"--fold is {fold}; it must be from 1 to {FOLDS}")
     if fold is not None and split == "released":
         raise InputError("--fold is a part of the grouped split; leave out --split released")
     files = read_tar(source) if source.is_file() else read_folder(source)
     rows = [row for (domain, label), text in files.items() for row in reviews(text, domain, label)]
-    settings = {"split": split, "seed": seed, "rows": rows_hash(rows)} | ({"fold": fold} if fold else {})
+    settings: dict[str, Any] = {"split": split, "seed": seed, "rows": rows_hash(rows)}
+    if fold is not None:  # tables without folds are those of earlier versions
+        settings["fold"] = fold
     step = Step(out, settings, {}, remake=remake)
     if step.finished():
         return

@@ -52,14 +52,12 @@ def main(
     step = Step(out, {"domain": domain, "target": target}, inputs, training, remake=remake)
     if step.finished():
         return
-    import numpy as np
-
     from metakd.data.tables import domain_names
     from metakd.evaluation.calibration import CALIBRATION, calibrate
     from metakd.evaluation.calibration_page import calibration_report
     from metakd.evaluation.html import to_html
     from metakd.models.classifier import label_order
-    from metakd.models.last_layer import divide_logits
+    from metakd.models.last_layer import divide_logits, require_logits
     from metakd.models.model_io import ModelInfo, load_info, save_model
     from metakd.training.inference import load_to_rewrite, load_trained_classifier, predict_logits
 
@@ -83,8 +81,7 @@ def main(
     calibration = calibrate(logits, rows.labels, right, labels.names, target)
     divide_logits(classifier.model, calibration.temperature)
     divided = predict_logits(classifier.model, rows, accelerator)
-    if not np.allclose(divided, logits / calibration.temperature, rtol=1e-3, atol=1e-4):
-        raise InputError(f"{model}: its last layer alone does not give its logits, so no temperature can go into it")
+    require_logits(divided, logits / calibration.temperature, str(model))
     info = load_info(model) or ModelInfo([], classifier.max_length)
     with step.workspace() as folder:
         if folder is not None:

@@ -1,4 +1,4 @@
-"""Shift a classifier so that it predicts each class as often as the class is known to occur."""
+"""Shift a classifier so that the mean probability of each class is its known share of the rows."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def main(
     domain: str = "",
     remake: bool = False,
 ) -> None:
-    """Write the classifier with a shifted last layer; OUT/class_shares.json says how often it predicted each class.
+    """Write the classifier with a shifted last layer; OUT/class_shares.json holds the mean probabilities and the shift.
 
-    For a domain with few labels or none: there a classifier's error is to a good part that it says one class too often
-    (experiments/FINDINGS.md). Who knows that about 40 % of a domain's reviews are positive can say so. No label is
-    read. A share should be known to about 5 points; one that is 10 points wrong gives nothing.
+    For a domain with few labels or none, where a classifier that learned from other domains draws the line between the
+    classes elsewhere (experiments/FINDINGS.md). Who knows that about 40 % of a domain's reviews are positive can say
+    so; no label is read. A share should be known to about 5 points: one that is 10 points off costs a little.
 
     Args:
         model: folder of a classifier of one class per row.
@@ -43,8 +43,8 @@ def main(
         return
     from scipy.special import softmax
 
-    from metakd.evaluation.class_shares import read_shares, share_shift
-    from metakd.models.last_layer import shift_logits
+    from metakd.evaluation.class_shares import SHARES, read_shares, share_shift
+    from metakd.models.last_layer import require_logits, shift_logits
     from metakd.models.model_io import ModelInfo, load_info, save_model
     from metakd.training.inference import load_to_rewrite, predict_logits
 
@@ -59,15 +59,18 @@ def main(
     logits = predict_logits(classifier.model, rows, accelerator)
     before, shift = softmax(logits, axis=1).mean(0), share_shift(logits, shares)
     shift_logits(classifier.model, shift.tolist())
+    shifted = predict_logits(classifier.model, rows, accelerator)
+    require_logits(shifted, logits + shift, str(model))
     info = load_info(model) or ModelInfo([], classifier.max_length)
-    values = {"before": before, "shares": shares, "shift": shift}
+    values = {"before": before, "after": softmax(shifted, axis=1).mean(0), "shift": shift}
     with step.workspace() as folder:
         if folder is not None:
             save_model(folder, classifier.model, classifier.tokenizer, info, {})
             facts = {name: dict(zip(names, numbers.tolist(), strict=True)) for name, numbers in values.items()}
-            write_json(folder / "class_shares.json", {**facts, "rows": len(rows), "domain": domain})
+            write_json(folder / SHARES, {**facts, "rows": len(rows), "domain": domain})
     changes = [
-        f"{name} {100 * old:.1f} to {100 * new:.1f} %" for name, old, new in zip(names, before, shares, strict=True)
+        f"{name} {100 * old:.1f} to {100 * new:.1f} %"
+        for name, old, new in zip(names, before, values["after"], strict=True)
     ]
     print(f"mean probability over {len(rows)} rows: {', '.join(changes)}; the classifier is {out}")
 

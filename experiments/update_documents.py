@@ -69,8 +69,9 @@ def study_table(scores: StudyScores, methods_alone: bool) -> Table:
     results = scores.results
     translations = results.cells[0]["problem"] == "translation"
     if results.study.get("folds"):
-        return folds_table(scores)
-    table = translators_table(scores, results.main_settings[0]) if translations else summary_table(scores)
+        table = folds_table(scores)
+    else:
+        table = translators_table(scores, results.main_settings[0]) if translations else summary_table(scores)
     if not methods_alone:
         return table
     shown = {*results.methods, next(name for name in results.series if results.kind(name) == "teacher")}

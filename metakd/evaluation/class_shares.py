@@ -10,15 +10,17 @@ from scipy.special import logsumexp, softmax
 
 from metakd.errors import InputError, name_list, nearest
 
+SHARES = "class_shares.json"  # in the folder of a shifted classifier
 TOLERANCE = 0.005  # by which shares that a person wrote may miss 1
 
 
 def share_shift(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """What to add to each class's logits so that the mean probability of the class over the rows is its share.
 
-    Class mass normalisation (Zhu, Ghahramani & Lafferty 2003, ICML) as a shift of logits, so that it holds for later
-    rows too. The shift is where mean(logsumexp(logits + shift)) - shares · shift is least, which is convex and has the
-    wanted means as its gradient. It is unique up to a constant; this one has the sum 0.
+    A correction for prior shift. Class mass normalisation (Zhu, Ghahramani & Lafferty 2003, ICML) multiplies the
+    probabilities of a class by share / mean; this repeats that until the normalised probabilities have these means.
+    The shift is where mean(logsumexp(logits + shift)) - shares · shift is least: that is convex, and its gradient is
+    mean probabilities less shares. The shift is unique up to a constant; this one has the sum 0.
 
     Args:
         logits: [n, C].

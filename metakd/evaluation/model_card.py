@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from metakd.errors import InputError
 from metakd.evaluation.calibration import CALIBRATION
+from metakd.evaluation.class_shares import SHARES
 from metakd.evaluation.document import Block, Table, to_markdown
 from metakd.evaluation.lineage import read_published
 from metakd.evaluation.model_facts import parameter_count, weight_bytes
@@ -52,6 +53,9 @@ def model_card(
     read = [read_json(path) for path in evaluations]
     manifest, history = read_published(folders[-1] / MANIFEST), read_published(folders[-1] / "history.json")
     calibrated = next((folder for folder in folders if (folder / CALIBRATION).is_file()), None)
+    shifted = next((folder for folder in folders if (folder / SHARES).is_file()), None)
+    if calibrated is not None and shifted is not None and folders.index(shifted) < folders.index(calibrated):
+        calibrated = None  # what was measured before the shift no longer holds
     name, problem = model.absolute().name, config.get("problem_type") or "single_label_classification"
     blocks = [*made_blocks(config, manifest, history), *score_blocks(read, model)]
     if problem == "single_label_classification":

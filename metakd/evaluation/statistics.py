@@ -16,6 +16,7 @@ from metakd.errors import InputError, nearest
 from metakd.evaluation.resampling import SeedScores
 from metakd.evaluation.uncertainty import (
     Uncertainty,
+    fold_uncertainty,
     margin,
     p_value,
     pool_seeds,
@@ -51,20 +52,19 @@ def estimate(scores: SeedScores, bounds: tuple[float, float] = (0.0, 1.0)) -> Es
     Args:
         bounds: lowest and highest possible score.
     """
-    return estimate_with(scores, uncertainty(scores), bounds)
+    return estimate_with(scores.scores, scores.rows, uncertainty(scores), bounds)
 
 
-def estimate_folds(scores: SeedScores) -> Estimate:
-    """The mean over folds with its interval, see `compare_folds`; each fold stands as a seed."""
-    return estimate_with(scores, fold_uncertainty(scores), (0.0, 1.0))
+def estimate_folds(scores: np.ndarray, rows: int, folds: int, bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+    """The mean over folds with its interval; the arguments are those of `compare_folds`, each fold counts as a seed."""
+    return estimate_with(scores, rows, fold_uncertainty(scores, folds), bounds)
 
 
-def estimate_with(scores: SeedScores, error: Uncertainty, bounds: tuple[float, float]) -> Estimate:
-    """The mean with its interval."""
-    value, seeds, half = float(scores.scores.mean()), len(scores.scores), margin(error, ERROR_RATE)
-    deviation = float(scores.scores.std(ddof=1)) if seeds > 1 else None
-    low, high = max(value - half, bounds[0]), min(value + half, bounds[1])
-    return Estimate(value, deviation, low, high, seeds, scores.rows)
+def estimate_with(scores: np.ndarray, rows: int, error: Uncertainty, bounds: tuple[float, float]) -> Estimate:
+    """The mean of scores [S] with its interval."""
+    value, half = float(scores.mean()), margin(error, ERROR_RATE)
+    deviation = float(scores.std(ddof=1)) if len(scores) > 1 else None
+    return Estimate(value, deviation, max(value - half, bounds[0]), min(value + half, bounds[1]), len(scores), rows)
 
 
 @dataclass(frozen=True)
@@ -108,38 +108,31 @@ def compare(table: Mapping[str, Mapping[str, SeedScores]], reference: str) -> li
         raise InputError(f"no method {reference!r} to compare with; there are {list(table)}{nearest(reference, table)}")
     methods = [name for name in table if name != reference]
     family = len(methods) * len(table[reference])
-    comparisons = []
+    comparisons: list[Comparison] = []
     for domain, reference_scores in table[reference].items():
         differences = [table[name][domain] - reference_scores for name in methods]
         vary = [table[name][domain].vary for name in methods]
         errors = pool_seeds([uncertainty(difference) for difference in differences], vary)
         for name, difference, error in zip(methods, differences, errors, strict=True):
-            comparisons.append(compare_one(name, domain, difference, error, family))
+            scores, rows = difference.scores, difference.rows
+            comparisons.append(compare_one(name, domain, scores, rows, error, family))
     return corrected(comparisons)
 
 
-def compare_folds(table: Mapping[str, SeedScores], reference: str) -> list[Comparison]:
-    """Each method against the reference, over folds of the same rows.
-
-    The folds' training rows overlap, so that their scores vary together: with k folds the variance of a mean is taken
-    to be (1/k + 1/(k - 1)) times the variance between folds, as Nadeau and Bengio (2003, Machine Learning 52, 239-281)
-    do.
+def compare_folds(table: Mapping[str, np.ndarray], reference: str, rows: int, folds: int) -> list[Comparison]:
+    """Each method against the reference, over folds of the same rows; each fold counts as a seed.
 
     Args:
-        table: scores by method; each fold stands as a seed.
+        table: scores [k] of each method in the k folds that are finished.
+        rows: test rows of these folds together.
+        folds: into which the rows were dealt.
     """
     names = [name for name in table if name != reference]
-    comparisons = []
-    for name in names:
-        difference = table[name] - table[reference]
-        comparisons.append(compare_one(name, "", difference, fold_uncertainty(difference), len(names)))
-    return corrected(comparisons)
-
-
-def fold_uncertainty(scores: SeedScores) -> Uncertainty:
-    """The uncertainty of a mean over folds, see `compare_folds`."""
-    folds = len(scores.scores)
-    return Uncertainty(0.0, float(scores.scores.var(ddof=1)) * (1 / folds + 1 / (folds - 1)), 0.0, folds - 1)
+    differences = [table[name] - table[reference] for name in names]
+    return corrected([
+        compare_one(name, "", difference, rows, fold_uncertainty(difference, folds), len(names))
+        for name, difference in zip(names, differences, strict=True)
+    ])  # fmt: skip
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -150,20 +143,21 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     ]
 
 
-def compare_one(method: str, domain: str, scores: SeedScores, error: Uncertainty, family: int) -> Comparison:
+def compare_one(method: str, domain: str, scores: np.ndarray, rows: int, error: Uncertainty, family: int) -> Comparison:
     """One comparison, before its p value is corrected.
 
     Args:
-        scores: differences from the reference.
+        scores: differences from the reference [S].
+        rows: number of test rows.
         family: number of comparisons in the table; the smallest difference allows for it.
     """
-    difference, half, seeds = float(scores.scores.mean()), margin(error, ERROR_RATE), len(scores.scores)
+    difference, half, seeds = float(scores.mean()), margin(error, ERROR_RATE), len(scores)
     p, smallest = 1.0, None
     if seeds > 1:
         p, smallest = p_value(difference, error), smallest_difference(error, ERROR_RATE / family)
     return Comparison(
         method, domain, difference, difference - half, difference + half, p, p, verdict(difference, p), smallest, seeds,
-        scores.rows,
+        rows,
     )  # fmt: skip
 
 

@@ -195,6 +195,34 @@ class StudyResults:
                 selected[name] = {domain: by_seed(found) for domain, found in by_domain.items()}
         return selected
 
+    def comparable(self, setting: Setting) -> Comparable:
+        """The methods of a setting that have the domains and seeds of the reference, and which lack some."""
+        selected = self.select(setting)
+        anchor = selected.get(self.reference) or next(iter(selected.values()))
+        domains = list(anchor)
+        seeds = [seed for seed in anchor[domains[0]].seeds if all(seed in part.seeds for part in anchor.values())]
+        series = {
+            name: {domain: by_domain[domain].of_seeds(seeds) for domain in domains}
+            for name, by_domain in selected.items()
+            if seeds and all(domain in by_domain and {*seeds} <= {*by_domain[domain].seeds} for domain in domains)
+        }
+        return Comparable(domains, seeds, series, [name for name in selected if name not in series])
+
+
+class Comparable(NamedTuple):
+    """The results of one setting that can be compared.
+
+    Args:
+        domains, seeds: those of the reference; seeds that all its domains have.
+        series: by method, those that have all of these.
+        left_out: the other methods.
+    """
+
+    domains: list[str]
+    seeds: list[int]
+    series: dict[str, ByDomain]
+    left_out: list[str]
+
 
 def read_results(folder: Path) -> StudyResults:
     """The results of the study in a folder, finished or not.

@@ -47,6 +47,11 @@ class SettingScores:
     left_out: list[str]
 
     @property
+    def place(self) -> str:
+        """What a setting is judged by: the mean over domains, or its only domain."""
+        return MEAN if len(self.domains) > 1 else self.domains[0]
+
+    @property
     def label(self) -> str:
         """The score with its unit."""
         unit = {"spearman": " x 100", "bleu": ""}.get(self.metric, ", %")
@@ -68,17 +73,9 @@ class StudyScores:
 
 def score_setting(results: StudyResults, setting: Setting) -> SettingScores:
     """Scores and comparisons of all methods that have the seeds and domains of the reference."""
-    selected, reference = results.select(setting), results.reference
-    anchor = selected.get(reference) or next(iter(selected.values()))
-    domains = list(anchor)
-    seeds = [seed for seed in anchor[domains[0]].seeds if all(seed in part.seeds for part in anchor.values())]
-    complete = {
-        name: {domain: by_domain[domain].of_seeds(seeds) for domain in domains}
-        for name, by_domain in selected.items()
-        if seeds and all(domain in by_domain and {*seeds} <= {*by_domain[domain].seeds} for domain in domains)
-    }
-    metric = metric_of(anchor[domains[0]].cells[0])
-    left_out = [name for name in selected if name not in complete]
+    reference = results.reference
+    domains, seeds, complete, left_out = results.comparable(setting)
+    metric = metric_of(next(iter(results.select(setting).values()))[domains[0]].cells[0])
     if not complete:
         return SettingScores(metric, domains, seeds, {}, [], [], left_out)
     measures = {

@@ -55,6 +55,20 @@ def uncertainty(scores: SeedScores) -> Uncertainty:
     return Uncertainty(shared, float(scores.scores.var(ddof=1)) / seeds, rows, seeds - 1)
 
 
+def fold_uncertainty(scores: np.ndarray, folds: int) -> Uncertainty:
+    """The uncertainty of the mean of scores [k] in folds of the same rows.
+
+    The folds' training rows overlap, so that their scores vary together. The variance between folds is multiplied by
+    1/k + test rows / training rows instead of 1/k: what Nadeau and Bengio (2003, Machine Learning 52, 239-281) found
+    for random splits, used for folds as by Bouckaert and Frank (2004, PAKDD). Dev rows count as training rows.
+
+    Args:
+        folds: into which the rows were dealt; k of them are finished.
+    """
+    between = float(scores.var(ddof=1))
+    return Uncertainty(0.0, between * (1 / len(scores) + 1 / (folds - 1)), 0.0, len(scores) - 1)
+
+
 def pool_seeds(errors: Sequence[Uncertainty], vary: Sequence[bool]) -> list[Uncertainty]:
     """The uncertainties of differences from one reference, with the variance between seeds known better.
 

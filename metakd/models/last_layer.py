@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -34,8 +35,16 @@ def shift_logits(model: PreTrainedModel, shift: Sequence[float]) -> None:
     """
     bias = last_layer(model).bias
     if bias is None:
-        raise InputError(f"the last layer of this {type(model).__name__} has no bias that could be shifted")
-    bias.add_(torch.tensor(shift, dtype=bias.dtype))
+        raise InputError(
+            f"the last layer of this {type(model).__name__} has no bias that could be shifted; use another classifier"
+        )
+    bias.add_(bias.new_tensor(shift))
+
+
+def require_logits(found: np.ndarray, wanted: np.ndarray, folder: str) -> None:
+    """Refuse a model whose logits are not what a change of its last layer should have made of them."""
+    if not np.allclose(found, wanted, rtol=1e-3, atol=1e-4):
+        raise InputError(f"{folder}: its last layer alone does not give its logits, so it cannot be changed there")
 
 
 def last_layer(model: PreTrainedModel) -> nn.Linear:

@@ -1,5 +1,6 @@
 """Shifts to known shares of classes, against hand-worked values and a simulation whose shift is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ from scipy.special import softmax
 
 from metakd.errors import InputError
 from metakd.evaluation.class_shares import read_shares, share_shift
-from metakd.evaluation.sections.shares import shares_table
-from metakd.evaluation.study_results import read_results
+from metakd.evaluation.sections.shares import missed_shares, shares_table, with_known_shares
+from metakd.evaluation.study_results import DomainResults, read_results
 from tests.fake_study import write_study
 
 
@@ -52,6 +53,33 @@ def test_shares_that_make_no_sense_are_refused(shares: dict[str, float], message
 def test_shares_are_ordered_by_class_and_add_up_to_1() -> None:
     assert read_shares({"c": 0.333, "b": 0.333, "a": 0.333}, ["a", "b", "c"]).sum() == pytest.approx(1)
     assert read_shares({"b": 0.6, "a": 0.4}, ["a", "b"]).tolist() == [0.4, 0.6]
+
+
+def study_part(seed: int, labels: list[int], probabilities: list[list[float]]) -> DomainResults:
+    cell = {"problem": "single_label", "rows": {"label": labels, "probabilities": probabilities}}
+    return DomainResults([cell], [seed])
+
+
+def test_known_shares_by_hand() -> None:
+    """Odds of class 1 are 1:4, 1:4, 4:1, 4:1; with a share of 3/4 the shift makes them even or more in three rows."""
+    part = study_part(1, [1, 1, 1, 0], [[0.7, 0.3], [0.2, 0.8], [0.2, 0.8], [0.9, 0.1]])
+    assert missed_shares(part) == pytest.approx(0.25)  # mean probability 0.5, share 0.75
+    assert part.predictions.tolist() == [[0, 1, 1, 0]] and with_known_shares(part).tolist() == [[1, 1, 1, 0]]
+
+
+def test_a_class_without_a_test_row_is_hardly_predicted() -> None:
+    part = study_part(1, [0, 0, 1, 1], [[0.5, 0.3, 0.2], [0.3, 0.3, 0.4], [0.2, 0.6, 0.2], [0.1, 0.5, 0.4]])
+    assert with_known_shares(part).tolist() == [[0, 0, 1, 1]]
+
+
+def test_a_method_that_lacks_a_domain_has_no_row(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    results = read_results(study)
+    cells = [
+        cell for cell in results.cells if (cell["cell"]["method"], cell["cell"]["domain"]) != ("tinybert", "films")
+    ]
+    _, rows, _ = shares_table(replace(results, cells=cells))
+    assert [row[0] for row in rows] == ["metakd", "label_only", "no_domain_loss", "teacher of metakd"]
 
 
 def test_a_table_of_a_study(tmp_path: Path) -> None:

@@ -195,14 +195,16 @@ def test_equal_predictions_are_not_told_apart() -> None:
 
 def test_folds_by_hand() -> None:
     """Variance 0.00013 of the differences, times 1/5 + 1/4; Student's quantile of 4 degrees is 2.776445."""
-    table = {"reference": seed_scores(0.8, 0.81, 0.82, 0.83, 0.84), "method": seed_scores(0.81, 0.83, 0.82, 0.86, 0.86)}
-    (comparison,) = compare_folds(table, "reference")
+    table = {"reference": np.array([0.8, 0.81, 0.82, 0.83, 0.84]), "method": np.array([0.81, 0.83, 0.82, 0.86, 0.86])}
+    (comparison,) = compare_folds(table, "reference", 100, 5)
     assert comparison.difference == pytest.approx(0.016) and comparison.seeds == 5
     half = 2.776445 * math.sqrt(0.00013 * 0.45)
     assert (comparison.low, comparison.high) == pytest.approx((0.016 - half, 0.016 + half), abs=1e-7)
     assert comparison.p == pytest.approx(2 * t.sf(0.016 / math.sqrt(0.00013 * 0.45), 4), rel=1e-4)
     assert comparison.verdict == "NOT TOLD APART"
-    mean = estimate_folds(table["reference"])
+    (of_ten,) = compare_folds(table, "reference", 100, 10)  # five of ten folds are finished
+    assert of_ten.high - 0.016 == pytest.approx(2.776445 * math.sqrt(0.00013 * (1 / 5 + 1 / 9)), abs=1e-7)
+    mean = estimate_folds(table["reference"], 100, 5)
     assert mean.high - mean.value == pytest.approx(2.776445 * math.sqrt(0.00025 * 0.45), rel=1e-6)
 
 

@@ -180,6 +180,26 @@ def test_folds_are_taken_together(tmp_path: Path) -> None:
     assert by_name["label_only"][-1] == "worse" and by_name["metakd"][-3:] == ["", "", ""]
 
 
+def test_an_unfinished_fold_is_left_out(tmp_path: Path) -> None:
+    study = write_study(tmp_path, seeds=(1,), tasks=("fold_1", "fold_2", "fold_3"), folds=True)
+    gone = {"failed": {"step": "", "log": "", "message": ""}}
+    edit_cell(study, {"task": "fold_2", "method": "metakd", "kind": "method", "domain": "films"}, gone)
+    edit_cell(study, {"task": "fold_3", "method": "tinybert", "domain": "films"}, gone)
+    section = study_report("x", read_results(study), [], "").sections[0]
+    assert section.lines == ["unfinished, and left out: fold_2", "not run in all of these folds: tinybert"]
+    by_name = {row[0]: row for row in section.tables[0].table.rows}
+    assert by_name["metakd"][1] == "2" and "tinybert" not in by_name
+
+
+def test_a_row_of_two_folds_is_refused(tmp_path: Path) -> None:
+    study = write_study(tmp_path, seeds=(1,), tasks=("fold_1", "fold_2"), folds=True)
+    results = read_results(study)
+    for cell in results.cells:
+        cell["rows"]["guid"] = ["same", *cell["rows"]["guid"][1:]]
+    with pytest.raises(InputError, match="row 'same' of domain 'books' is a test row of fold_1 and of fold_2"):
+        study_report("x", results, [], "")
+
+
 def test_one_fold_is_not_taken_together(tmp_path: Path) -> None:
     report = study_report("x", read_results(write_study(tmp_path, seeds=(1,), folds=True)), [], "")
     assert report.verdict.startswith("One seed gives no verdict") and report.sections[0].title != "All folds together"

@@ -9,7 +9,7 @@ import numpy as np
 from metakd.evaluation.pictures import Curves, NamedTable, Picture, Points, Section, Series
 from metakd.evaluation.sections.scores import MOST_PICTURES, basis, score_cells
 from metakd.evaluation.study_results import ByDomain
-from metakd.evaluation.study_scores import MEAN, Score, StudyScores
+from metakd.evaluation.study_scores import Score, StudyScores
 
 
 def fractions_section(scores: StudyScores) -> list[Section]:
@@ -57,8 +57,7 @@ def size_section(scores: StudyScores) -> list[Section]:
     shown: dict[str, None] = {}
     for setting in results.main_settings:
         selected, found = results.select(setting), scores.of(setting)
-        place = MEAN if MEAN in found.scores else found.domains[0]
-        by_name = found.scores.get(place, {})
+        by_name = found.scores.get(found.place, {})
         costs = {
             "parameters, millions": {name: mean_of(selected[name], "parameters", millions) for name in by_name},
             "milliseconds per row": {
@@ -76,7 +75,7 @@ def size_section(scores: StudyScores) -> list[Section]:
                     shown[name] = None
             if len(series) > 1:
                 title = results.title(setting, f"against {label}")
-                pictures.append(Points(title, basis(found, place), label, found.label, series=series, large=True))
+                pictures.append(Points(title, basis(found, found.place), label, found.label, series=series, large=True))
         for name, score in by_name.items():
             numbers = ["" if cost[name] is None else f"{cost[name]:.3g}" for cost in costs.values()]
             rows.append([setting.task, name, f"{100 * score.estimate.value:.1f}", *numbers])

@@ -2,56 +2,94 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from metakd.errors import InputError
 from metakd.evaluation.document import Table
 from metakd.evaluation.pictures import NamedTable, Section
-from metakd.evaluation.resampling import SeedScores
-from metakd.evaluation.sections.scores import points
+from metakd.evaluation.sections.scores import difference_cells
 from metakd.evaluation.statistics import Comparison, compare_folds, estimate_folds
-from metakd.evaluation.study_scores import MEAN, StudyScores
+from metakd.evaluation.study_results import Setting, StudyResults
+from metakd.evaluation.study_scores import StudyScores
 
 HEADERS = ["method", "folds", "mean", "95 % interval", "minus {reference}", "95 % interval", "verdict"]
 
 
-def fold_scores(scores: StudyScores) -> dict[str, SeedScores]:
-    """The mean over domains and seeds in each fold, of every method that was run in all folds of the reference.
+class FoldScores(NamedTuple):
+    """The scores of the finished folds.
 
-    There is nothing before two folds are finished.
+    Args:
+        table: by method the mean over domains and seeds in each fold [k], of those that were run in all k.
+        rows: test rows of these folds together.
+        folds: of the study, finished or not.
+        unfinished: tasks that lack a domain or a seed of the reference.
+        left_out: methods that lack a result in a finished fold.
+    """
+
+    table: dict[str, np.ndarray]
+    rows: int
+    folds: int
+    unfinished: list[str]
+    left_out: list[str]
+
+
+def fold_scores(scores: StudyScores) -> FoldScores:
+    """The scores of each finished fold; the table is empty before two are finished.
+
+    Raises:
+        InputError: a row is a test row of two folds.
     """
     results = scores.results
-    folds = [scores.of(setting) for setting in results.main_settings]
-    means = [fold.scores.get(MEAN) or fold.scores.get(fold.domains[0], {}) for fold in folds]
-    means = [by_name for by_name in means if results.reference in by_name]
-    if len(means) < 2:
-        return {}
-    complete = [name for name in results.series if all(name in by_name for by_name in means)]
-    table = {}
-    for name in complete:
-        estimates = [by_name[name].estimate for by_name in means]
-        values = np.array([estimate.value for estimate in estimates])
-        table[name] = SeedScores(values, values[None], sum(estimate.rows for estimate in estimates))
-    return table
+    found = {setting: scores.of(setting) for setting in results.main_settings}
+    most = max(len(fold.domains) * len(fold.seeds) for fold in found.values())
+    finished = {
+        setting: fold.scores[fold.place]
+        for setting, fold in found.items()
+        if len(fold.domains) * len(fold.seeds) == most and results.reference in fold.scores.get(fold.place, {})
+    }
+    names = {name for by_name in finished.values() for name in by_name}
+    complete = [name for name in results.series if all(name in by_name for by_name in finished.values())]
+    table = {
+        name: np.array([by_name[name].estimate.value for by_name in finished.values()])
+        for name in complete * (len(finished) > 1)
+    }
+    rows = require_disjoint(results, [*finished])
+    unfinished = [setting.task for setting in found if setting not in finished]
+    return FoldScores(table, rows, len(results.study["tasks"]), unfinished, sorted(names - {*complete}))
+
+
+def require_disjoint(results: StudyResults, settings: list[Setting]) -> int:
+    """The number of test rows of all folds; none may be in two of them."""
+    first: dict[tuple[str, str], str] = {}
+    for setting in settings:
+        for domain, part in results.select(setting)[results.reference].items():
+            for guid in part.cells[0]["rows"]["guid"]:
+                other = first.setdefault((domain, guid), setting.task)
+                if other != setting.task:
+                    raise InputError(
+                        f"study.folds is true, but row {guid!r} of domain {domain!r} is a test row of {other} and of "
+                        f"{setting.task}; deal the rows into folds once, or leave out folds"
+                    )
+    return len(first)
 
 
 def fold_comparisons(scores: StudyScores) -> list[Comparison]:
-    """The methods against the reference over all folds."""
-    table = fold_scores(scores)
-    return compare_folds(table, scores.results.reference) if table else []
+    """The methods against the reference over all finished folds."""
+    found = fold_scores(scores)
+    return compare_folds(found.table, scores.results.reference, found.rows, found.folds) if found.table else []
 
 
 def folds_table(scores: StudyScores) -> Table:
-    """A row for each method that was run in all folds."""
+    """A row for each method that was run in all finished folds."""
+    found = fold_scores(scores)
     compared = {comparison.method: comparison for comparison in fold_comparisons(scores)}
     rows = []
-    for name, by_fold in fold_scores(scores).items():
-        mean, c = estimate_folds(by_fold), compared.get(name)
-        interval = f"{100 * mean.low:.1f} to {100 * mean.high:.1f}"
-        row = [name, str(mean.seeds), f"{100 * mean.value:.1f}", interval]
-        difference = (
-            [points(c.difference), f"{points(c.low)} to {points(c.high)}", c.verdict.lower()] if c else [""] * 3
-        )
-        rows.append([*row, *difference])
+    for name, by_fold in found.table.items():
+        mean = estimate_folds(by_fold, found.rows, found.folds)
+        start = [name, str(mean.seeds), f"{100 * mean.value:.1f}", f"{100 * mean.low:.1f} to {100 * mean.high:.1f}"]
+        rows.append([*start, *difference_cells(compared.get(name))])
     return Table([header.format(reference=scores.results.reference) for header in HEADERS], rows)
 
 
@@ -59,9 +97,13 @@ def folds_section(scores: StudyScores) -> list[Section]:
     """The means over all folds, if the study's tasks are folds."""
     if not scores.results.study.get("folds") or not (table := folds_table(scores)).rows:
         return []
+    found = fold_scores(scores)
     text = (
-        "Each task is a fold: its test rows are training rows of the others, and every row is tested once. Intervals "
-        "and verdicts are over folds, with the variance that Nadeau and Bengio (2003) give folds whose training rows "
-        "overlap; verdicts are corrected for the number of methods."
+        "Each task is a fold: its test rows are training or dev rows of the others. Intervals and verdicts are over "
+        "folds, whose variance allows for training rows in common (Nadeau and Bengio 2003); verdicts are corrected for "
+        "the number of methods."
     )
-    return [Section("All folds together", [text], tables=[NamedTable("Means over folds", table, shown=True)])]
+    lines = [f"unfinished, and left out: {', '.join(found.unfinished)}"] * bool(found.unfinished)
+    lines += [f"not run in all of these folds: {', '.join(found.left_out)}"] * bool(found.left_out)
+    tables = [NamedTable("Means over folds", table, shown=True)]
+    return [Section("All folds together", [text], tables=tables, lines=lines)]

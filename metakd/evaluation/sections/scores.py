@@ -60,19 +60,23 @@ def summary_table(scores: StudyScores) -> Table:
     for setting in results.settings:
         found = scores.of(setting)
         compared = {comparison.method: comparison for comparison in found.comparisons}
-        place = MEAN if MEAN in found.scores else next(iter(found.scores), "")
-        for name, score in found.scores.get(place, {}).items():
+        for name, score in found.scores.get(found.place, {}).items():
             score_text, interval, _ = score_cells(score)
-            c = compared.get(name)
-            verdict = c.verdict.lower() if c and c.seeds > 1 else ""
-            difference = [points(c.difference), f"{points(c.low)} to {points(c.high)}", verdict] if c else [""] * 3
             start = [setting.task, name, f"{100 * setting.fraction:g}", str(score.estimate.seeds)]
-            rows.append([*start, score_text, interval, *difference])
+            rows.append([*start, score_text, interval, *difference_cells(compared.get(name))])
     headers = ["task", "method", "labels, %", "seeds", "mean", "95 % interval", f"minus {results.reference}",
                "95 % interval", "verdict"]  # fmt: skip
     constant = {i for i in (0, 2) if len({row[i] for row in rows}) == 1}  # columns that say the same in each row
     kept = [i for i in range(len(headers)) if i not in constant]
     return Table([headers[i] for i in kept], [[row[i] for i in kept] for row in rows], 1 + (0 not in constant))
+
+
+def difference_cells(comparison: Comparison | None) -> list[str]:
+    """Difference, interval and verdict for a table; nothing of the reference itself, and no verdict on one seed."""
+    if comparison is None:
+        return ["", "", ""]
+    verdict = comparison.verdict.lower() if comparison.seeds > 1 else ""
+    return [points(comparison.difference), f"{points(comparison.low)} to {points(comparison.high)}", verdict]
 
 
 def score_cells(score: Score) -> list[str]:
@@ -152,9 +156,8 @@ def difference_dots(
     models = [c for c in comparisons if results.kind(c.method) != "control"] or comparisons
     low, high = min(c.low for c in models), max(c.high for c in models)
     extra = max(0.08 * (high - low), 0.003)
-    place = MEAN if MEAN in scores.scores else scores.domains[0]
     return Dots(
-        results.title(setting, place), basis(scores, place), f"points above {results.reference}",
+        results.title(setting, scores.place), basis(scores, scores.place), f"points above {results.reference}",
         names=[c.method for c in comparisons], values=[100 * c.difference for c in comparisons],
         intervals=[(100 * c.low, 100 * c.high) for c in comparisons], zero_line=True,
         limits=(100 * min(low - extra, -0.005), 100 * max(high + extra, 0.005)),

@@ -1,4 +1,4 @@
-"""The section of a study's report on the shares of the classes: how far predictions miss them, and what that costs."""
+"""The section of a study's report on class priors: how far predictions miss them, what it would give to know them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from metakd.evaluation.document import Table
 from metakd.evaluation.pictures import NamedTable, Section
 from metakd.evaluation.resampling import Measure, bootstrap, macro_average, row_mean
 from metakd.evaluation.sections.predictions import single_label_settings
-from metakd.evaluation.sections.scores import points
-from metakd.evaluation.statistics import compare
-from metakd.evaluation.study_results import ByDomain, DomainResults, StudyResults
+from metakd.evaluation.sections.scores import difference_cells
+from metakd.evaluation.statistics import Comparison, compare, corrected
+from metakd.evaluation.study_results import ByDomain, DomainResults, Setting, StudyResults
 
 HEADERS = ["task", "method", "seeds", "shares missed by", "right, %", "with known shares", "difference",
            "95 % interval", "verdict"]  # fmt: skip
 LEAST = 1e-4  # probability; files hold four decimals
-KNOWN, PREDICTED = "known shares", "as predicted"
 
 
 def shares_section(results: StudyResults) -> list[Section]:
@@ -25,41 +24,46 @@ def shares_section(results: StudyResults) -> list[Section]:
     if not table.rows:
         return []
     text = (
-        "How far the mean probability of a class is from its share of the rows, in points (mean over domains, seeds "
-        "and classes), and how many rows are right once logits are shifted so that it is not. The shares are those of "
-        "the test rows; no other label is used. Someone who knows the shares of a domain gets such a classifier by "
-        "set_class_shares.py. Each verdict is about one method alone."
+        "A class's share is its fraction of the rows, its prior. The table says how far a class's mean probability "
+        "is from its share, in points (mean over domains, seeds and classes), and how many rows are right once logits "
+        "are shifted so that it is not. The shares are those of the test rows, and intervals take them as known; no "
+        "other label is used. Someone who knows the shares of a domain gets such a classifier by set_class_shares.py."
     )
-    return [
-        Section("If the shares of the classes were known", [text], tables=[NamedTable("Shares", table, shown=True)])
-    ]
+    tables = [NamedTable("Shares", table, shown=True)]
+    return [Section("If the shares of the classes were known", [text], tables=tables)]
 
 
 def shares_table(results: StudyResults) -> Table:
-    """A row for each method and teacher of each task."""
+    """A row for each method and teacher that has the domains and seeds of the reference; verdicts are corrected."""
     rows = []
     for setting in single_label_settings(results):
-        for name, by_domain in results.select(setting).items():
-            if results.kind(name) != "control":
-                rows.append([setting.task, name, *shares_cells(by_domain)])
+        series = {
+            name: found for name, found in results.comparable(setting).series.items() if results.kind(name) != "control"
+        }
+        rows += shares_rows(setting, series)
     return results.table(HEADERS, rows, 2)
 
 
-def shares_cells(by_domain: ByDomain) -> list[str]:
-    """Seeds, missed shares, rows that are right before and after, and their difference."""
-    seeds = [seed for seed in next(iter(by_domain.values())).seeds if all(seed in p.seeds for p in by_domain.values())]
-    parts = {domain: part.of_seeds(seeds) for domain, part in by_domain.items()}
-    missed = np.mean([missed_shares(part) for part in parts.values()])
+def shares_rows(setting: Setting, series: dict[str, ByDomain]) -> list[list[str]]:
+    """The rows of one setting, whose comparisons are one family."""
+    changes = corrected([known_shares_change(by_domain) for by_domain in series.values()])
+    rows = []
+    for (name, by_domain), change in zip(series.items(), changes, strict=True):
+        missed = np.mean([missed_shares(part) for part in by_domain.values()])
+        before = np.mean([(part.predictions == part.labels).mean() for part in by_domain.values()])
+        right = [f"{100 * before:.1f}", f"{100 * (before + change.difference):.1f}"]
+        rows.append([setting.task, name, str(change.seeds), f"{100 * missed:.1f}", *right, *difference_cells(change)])
+    return rows
+
+
+def known_shares_change(by_domain: ByDomain) -> Comparison:
+    """What known shares change in the mean over domains of the rows that are right."""
     measures: dict[str, dict[str, Measure]] = {
-        PREDICTED: {domain: row_mean(part.predictions == part.labels) for domain, part in parts.items()},
-        KNOWN: {domain: row_mean(with_known_shares(part) == part.labels) for domain, part in parts.items()},
+        "predicted": {domain: row_mean(part.predictions == part.labels) for domain, part in by_domain.items()},
+        "shifted": {domain: row_mean(with_known_shares(part) == part.labels) for domain, part in by_domain.items()},
     }
     means = {name: {"": macro_average(of_domains)} for name, of_domains in bootstrap(measures).items()}
-    (change,) = compare(means, PREDICTED)
-    right = [f"{100 * means[name][''].scores.mean():.1f}" for name in (PREDICTED, KNOWN)]
-    verdict = change.verdict.lower() if change.seeds > 1 else ""
-    interval = f"{points(change.low)} to {points(change.high)}"
-    return [str(len(seeds)), f"{100 * missed:.1f}", *right, points(change.difference), interval, verdict]
+    return compare(means, "predicted")[0]
 
 
 def missed_shares(part: DomainResults) -> float:
@@ -75,7 +79,7 @@ def shares_of(part: DomainResults) -> np.ndarray:
 def with_known_shares(part: DomainResults) -> np.ndarray:
     """Predicted targets [seeds, rows] after a shift of the logits to the true shares.
 
-    A class without a test row keeps the share of one row, since no finite shift gives it none.
+    A class without a test row gets the share of one row, since no finite shift gives it none.
     """
     shares = np.maximum(shares_of(part), 1 / len(part.labels))
     logits = np.log(np.maximum(part.probabilities, LEAST))
