@@ -74,8 +74,10 @@ def main(
         return
     if fold is not None:
         tables = fold_split(rows, fold, seed)
+    elif split == "released":
+        tables = released_split(rows)
     else:
-        tables = released_split(rows) if split == "released" else splits.split(rows, SHARES, seed)
+        tables = splits.split(rows, SHARES, seed)
     splits.write_splits(step, tables)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from metakd.evaluation.document import Table, to_markdown
 from metakd.evaluation.figures import draw_file
 from metakd.evaluation.pictures import Curves
 from metakd.evaluation.sections.costs import line_of
-from metakd.evaluation.sections.folds import folds_table
+from metakd.evaluation.sections.folds import fold_scores, folds_table
 from metakd.evaluation.sections.scores import summary_table
 from metakd.evaluation.sections.shares import shares_table
 from metakd.evaluation.sections.translators import translators_table
@@ -55,23 +56,29 @@ def document(name: str) -> str:
     """A document with the tables of its studies."""
 
     def marked(found: re.Match[str]) -> str:
-        results = read_results(ROOT / found[2])
+        scores = scores_of(found[2])
         if found[3] == "shares":
-            table = shares_table(results)
+            table = shares_table(scores.results)
         else:
-            table = study_table(StudyScores(results), methods_alone=found[3] == "methods")
+            table = study_table(scores, methods_alone=found[3] == "methods")
         return f"{found[1]}{to_markdown([table]).strip()}\n{found[4]}"
 
     return MARKED.sub(marked, (ROOT / name).read_text("utf-8"))
 
 
+@functools.cache  # several tables may be of one study
+def scores_of(folder: str) -> StudyScores:
+    return StudyScores(read_results(ROOT / folder))
+
+
 def study_table(scores: StudyScores, methods_alone: bool) -> Table:
     results = scores.results
-    translations = results.cells[0]["problem"] == "translation"
     if results.study.get("folds"):
-        table = folds_table(scores)
+        table = folds_table(fold_scores(scores))
+    elif results.cells[0]["problem"] == "translation":
+        table = translators_table(scores, results.main_settings[0])
     else:
-        table = translators_table(scores, results.main_settings[0]) if translations else summary_table(scores)
+        table = summary_table(scores)
     if not methods_alone:
         return table
     shown = {*results.methods, next(name for name in results.series if results.kind(name) == "teacher")}
@@ -80,7 +87,7 @@ def study_table(scores: StudyScores, methods_alone: bool) -> Table:
 
 def label_curve() -> str:
     """Mean score over the domains against the number of labels, a line per method."""
-    scores = StudyScores(read_results(ROOT / CURVE_STUDY))
+    scores = scores_of(CURVE_STUDY)
     by_labels = {ROWS * setting.fraction: scores.of(setting) for setting in reversed(scores.results.settings)}
     names = scores.results.series
     points = {

@@ -52,10 +52,7 @@ def model_card(
         require_own(exported, [model])
     read = [read_json(path) for path in evaluations]
     manifest, history = read_published(folders[-1] / MANIFEST), read_published(folders[-1] / "history.json")
-    calibrated = next((folder for folder in folders if (folder / CALIBRATION).is_file()), None)
-    shifted = next((folder for folder in folders if (folder / SHARES).is_file()), None)
-    if calibrated is not None and shifted is not None and folders.index(shifted) < folders.index(calibrated):
-        calibrated = None  # what was measured before the shift no longer holds
+    calibrated = calibrated_folder(folders)
     name, problem = model.absolute().name, config.get("problem_type") or "single_label_classification"
     blocks = [*made_blocks(config, manifest, history), *score_blocks(read, model)]
     if problem == "single_label_classification":
@@ -67,6 +64,16 @@ def model_card(
     snippet = SNIPPET.format(imports=imports, model=str(model), text=text, several=several)
     head = f"---\n{metadata(name, read)}\n---\n\n# {to_markdown([name])}"
     return f"{head}\n{to_markdown(blocks)}\n## Use\n\n{snippet}"
+
+
+def calibrated_folder(folders: Sequence[Path]) -> Path | None:
+    """The folder of the calibration that still holds, of a classifier's `origins`: one before a shift does not."""
+    for folder in folders:
+        if (folder / SHARES).is_file():
+            return None
+        if (folder / CALIBRATION).is_file():
+            return folder
+    return None
 
 
 def origins(model: Path) -> list[Path]:

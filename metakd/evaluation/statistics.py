@@ -108,14 +108,13 @@ def compare(table: Mapping[str, Mapping[str, SeedScores]], reference: str) -> li
         raise InputError(f"no method {reference!r} to compare with; there are {list(table)}{nearest(reference, table)}")
     methods = [name for name in table if name != reference]
     family = len(methods) * len(table[reference])
-    comparisons: list[Comparison] = []
+    comparisons = []
     for domain, reference_scores in table[reference].items():
         differences = [table[name][domain] - reference_scores for name in methods]
         vary = [table[name][domain].vary for name in methods]
         errors = pool_seeds([uncertainty(difference) for difference in differences], vary)
         for name, difference, error in zip(methods, differences, errors, strict=True):
-            scores, rows = difference.scores, difference.rows
-            comparisons.append(compare_one(name, domain, scores, rows, error, family))
+            comparisons.append(compare_one(name, domain, difference.scores, difference.rows, error, family))
     return corrected(comparisons)
 
 

@@ -11,7 +11,7 @@ from metakd.evaluation.document import Block, Table, titled_list
 from metakd.evaluation.pictures import NamedTable, Report, Section
 from metakd.evaluation.report import seed_text
 from metakd.evaluation.sections.costs import fractions_section, size_section
-from metakd.evaluation.sections.folds import fold_comparisons, folds_section
+from metakd.evaluation.sections.folds import fold_scores, folds_section
 from metakd.evaluation.sections.predictions import (
     Texts,
     confusion_section,
@@ -56,6 +56,7 @@ def study_report(
         examples: whether texts of rows are shown; they are read from the tables.
     """
     scores, main = StudyScores(results), results.main_settings
+    folds = fold_scores(scores) if results.study.get("folds") else None
     zero_shot = [setting for setting in results.settings if setting.exclude_domain and setting not in main]
     suspects = [*training_suspects(analyses), *test_suspects(results)]
     texts = read_texts(results, analyses) if examples else {}
@@ -64,7 +65,7 @@ def study_report(
     title = "Zero-shot: students and teachers by domain" if excluded else "Students and teachers by domain"
     sections = [
         *translators_section(scores),
-        *folds_section(scores),
+        *(folds_section(folds) if folds else []),
         *comparison_section(scores),
         *by_domain_section(scores, main, title, unseen),
         *ablations_section(scores),
@@ -85,14 +86,16 @@ def study_report(
         *notes_section(results.cells),
         provenance_section(command, steps, results.study, results.cells),
     ]
-    return Report(f"Study {name}", verdict(scores), about(results), sections, results.series)
+    return Report(
+        f"Study {name}", verdict(scores, folds.comparisons if folds else []), about(results), sections, results.series
+    )
 
 
-def verdict(scores: StudyScores) -> str:
+def verdict(scores: StudyScores, over_folds: Sequence[Comparison]) -> str:
     """How the reference compares with every other method, in one sentence; of several tasks, each in a clause."""
     results = scores.results
-    if results.study.get("folds") and (comparisons := fold_comparisons(scores)):
-        return f"Over {comparisons[0].seeds} folds, {clause(results.reference, comparisons)}."
+    if over_folds:
+        return f"Over {over_folds[0].seeds} folds, {clause(results.reference, over_folds)}."
     clauses = [clause(results.reference, scores.of(setting).comparisons) for setting in results.main_settings]
     if len(clauses) == 1:
         return f"{clauses[0]}."

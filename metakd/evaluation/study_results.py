@@ -206,18 +206,21 @@ class StudyResults:
             for name, by_domain in selected.items()
             if seeds and all(domain in by_domain and {*seeds} <= {*by_domain[domain].seeds} for domain in domains)
         }
-        return Comparable(domains, seeds, series, [name for name in selected if name not in series])
+        left_out = [name for name in selected if name not in series]
+        return Comparable(anchor[domains[0]].cells[0], domains, seeds, series, left_out)
 
 
 class Comparable(NamedTuple):
     """The results of one setting that can be compared.
 
     Args:
+        example: a cell of the reference.
         domains, seeds: those of the reference; seeds that all its domains have.
         series: by method, those that have all of these.
         left_out: the other methods.
     """
 
+    example: CellFile
     domains: list[str]
     seeds: list[int]
     series: dict[str, ByDomain]

@@ -74,8 +74,8 @@ class StudyScores:
 def score_setting(results: StudyResults, setting: Setting) -> SettingScores:
     """Scores and comparisons of all methods that have the seeds and domains of the reference."""
     reference = results.reference
-    domains, seeds, complete, left_out = results.comparable(setting)
-    metric = metric_of(next(iter(results.select(setting).values()))[domains[0]].cells[0])
+    example, domains, seeds, complete, left_out = results.comparable(setting)
+    metric = metric_of(example)
     if not complete:
         return SettingScores(metric, domains, seeds, {}, [], [], left_out)
     measures = {

@@ -61,7 +61,7 @@ def study_part(seed: int, labels: list[int], probabilities: list[list[float]]) -
 
 
 def test_known_shares_by_hand() -> None:
-    """Odds of class 1 are 1:4, 1:4, 4:1, 4:1; with a share of 3/4 the shift makes them even or more in three rows."""
+    """Class 1 has 3 of 4 rows and a mean probability of 1/2; the shift that mends this lifts 0.3 above 0.5, not 0.1."""
     part = study_part(1, [1, 1, 1, 0], [[0.7, 0.3], [0.2, 0.8], [0.2, 0.8], [0.9, 0.1]])
     assert missed_shares(part) == pytest.approx(0.25)  # mean probability 0.5, share 0.75
     assert part.predictions.tolist() == [[0, 1, 1, 0]] and with_known_shares(part).tolist() == [[1, 1, 1, 0]]

@@ -19,7 +19,7 @@ from metakd.errors import InputError
 from metakd.evaluation.expectations import read_expectations
 from metakd.evaluation.figures import draw, draw_file, look
 from metakd.evaluation.pictures import Curves, Dots, Histogram, Matrix, Picture, Points, Series
-from metakd.evaluation.sections.folds import folds_table
+from metakd.evaluation.sections.folds import fold_scores, folds_table
 from metakd.evaluation.sections.predictions import reliability, suspicious_rows
 from metakd.evaluation.sections.scores import changed_values, only_alone, summary_table
 from metakd.evaluation.sections.training import mean_of
@@ -173,7 +173,7 @@ def test_folds_are_taken_together(tmp_path: Path) -> None:
     report = study_report("x", read_results(study), [], "")
     assert report.verdict.startswith("Over 4 folds, metakd is better than ") and "label_only (+6.0)" in report.verdict
     assert report.sections[0].title == "All folds together"
-    headers, rows, _ = folds_table(StudyScores(read_results(study)))
+    headers, rows, _ = folds_table(fold_scores(StudyScores(read_results(study))))
     assert headers[:3] == ["method", "folds", "mean"] and headers[4] == "minus metakd"
     by_name = {row[0]: row for row in rows}
     assert by_name["label_only"][1:3] == ["4", "80.0"] and by_name["label_only"][4] == "-6.0"

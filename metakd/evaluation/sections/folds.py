@@ -26,6 +26,8 @@ class FoldScores(NamedTuple):
         folds: of the study, finished or not.
         unfinished: tasks that lack a domain or a seed of the reference.
         left_out: methods that lack a result in a finished fold.
+        reference: that the methods are compared with.
+        comparisons: of the means over folds.
     """
 
     table: dict[str, np.ndarray]
@@ -33,6 +35,8 @@ class FoldScores(NamedTuple):
     folds: int
     unfinished: list[str]
     left_out: list[str]
+    reference: str
+    comparisons: list[Comparison]
 
 
 def fold_scores(scores: StudyScores) -> FoldScores:
@@ -41,23 +45,24 @@ def fold_scores(scores: StudyScores) -> FoldScores:
     Raises:
         InputError: a row is a test row of two folds.
     """
-    results = scores.results
+    results, reference = scores.results, scores.results.reference
     found = {setting: scores.of(setting) for setting in results.main_settings}
     most = max(len(fold.domains) * len(fold.seeds) for fold in found.values())
     finished = {
         setting: fold.scores[fold.place]
         for setting, fold in found.items()
-        if len(fold.domains) * len(fold.seeds) == most and results.reference in fold.scores.get(fold.place, {})
+        if len(fold.domains) * len(fold.seeds) == most and reference in fold.scores.get(fold.place, {})
     }
     names = {name for by_name in finished.values() for name in by_name}
     complete = [name for name in results.series if all(name in by_name for by_name in finished.values())]
-    table = {
-        name: np.array([by_name[name].estimate.value for by_name in finished.values()])
-        for name in complete * (len(finished) > 1)
-    }
-    rows = require_disjoint(results, [*finished])
+    table = {}
+    if len(finished) > 1:
+        for name in complete:
+            table[name] = np.array([by_name[name].estimate.value for by_name in finished.values()])
+    rows, folds = require_disjoint(results, [*finished]), len(results.study["tasks"])
+    comparisons = compare_folds(table, reference, rows, folds) if table else []
     unfinished = [setting.task for setting in found if setting not in finished]
-    return FoldScores(table, rows, len(results.study["tasks"]), unfinished, sorted(names - {*complete}))
+    return FoldScores(table, rows, folds, unfinished, sorted(names - {*complete}), reference, comparisons)
 
 
 def require_disjoint(results: StudyResults, settings: list[Setting]) -> int:
@@ -75,29 +80,21 @@ def require_disjoint(results: StudyResults, settings: list[Setting]) -> int:
     return len(first)
 
 
-def fold_comparisons(scores: StudyScores) -> list[Comparison]:
-    """The methods against the reference over all finished folds."""
-    found = fold_scores(scores)
-    return compare_folds(found.table, scores.results.reference, found.rows, found.folds) if found.table else []
-
-
-def folds_table(scores: StudyScores) -> Table:
+def folds_table(found: FoldScores) -> Table:
     """A row for each method that was run in all finished folds."""
-    found = fold_scores(scores)
-    compared = {comparison.method: comparison for comparison in fold_comparisons(scores)}
+    compared = {comparison.method: comparison for comparison in found.comparisons}
     rows = []
     for name, by_fold in found.table.items():
         mean = estimate_folds(by_fold, found.rows, found.folds)
         start = [name, str(mean.seeds), f"{100 * mean.value:.1f}", f"{100 * mean.low:.1f} to {100 * mean.high:.1f}"]
         rows.append([*start, *difference_cells(compared.get(name))])
-    return Table([header.format(reference=scores.results.reference) for header in HEADERS], rows)
+    return Table([header.format(reference=found.reference) for header in HEADERS], rows)
 
 
-def folds_section(scores: StudyScores) -> list[Section]:
-    """The means over all folds, if the study's tasks are folds."""
-    if not scores.results.study.get("folds") or not (table := folds_table(scores)).rows:
+def folds_section(found: FoldScores) -> list[Section]:
+    """The means over all folds, once two are finished."""
+    if not found.table:
         return []
-    found = fold_scores(scores)
     text = (
         "Each task is a fold: its test rows are training or dev rows of the others. Intervals and verdicts are over "
         "folds, whose variance allows for training rows in common (Nadeau and Bengio 2003); verdicts are corrected for "
@@ -105,5 +102,5 @@ def folds_section(scores: StudyScores) -> list[Section]:
     )
     lines = [f"unfinished, and left out: {', '.join(found.unfinished)}"] * bool(found.unfinished)
     lines += [f"not run in all of these folds: {', '.join(found.left_out)}"] * bool(found.left_out)
-    tables = [NamedTable("Means over folds", table, shown=True)]
+    tables = [NamedTable("Means over folds", folds_table(found), shown=True)]
     return [Section("All folds together", [text], tables=tables, lines=lines)]
