@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from metakd.data.splits import normalised
-from metakd.data.tables import Row, TableError, read_rows
+from metakd.data.tables import UNLABELLED, Row, TableError, read_rows, write_rows
 from metakd.errors import InputError
 from tests.conftest import SHARED, script
 
@@ -156,3 +156,39 @@ def test_mnli_reads_glue_tsv(tmp_path: Path) -> None:
     train.write_text(header + "broken\trow\n")
     with pytest.raises(TableError, match=r"train\.tsv, row 1: has 2 fields, the header 8"):
         script("data_prep/mnli.py").main(train=train, dev=dev, out=tmp_path / "other")
+
+
+def test_pieces_are_even_and_hold_every_word_once() -> None:
+    cut = script("data_prep/text_pieces.py")
+    text = "  ".join(str(n) for n in range(124))
+    parts = cut.pieces(f" {text}\n", words=50)  # 124 / 50 is nearest to 2
+    assert [len(part.split()) for part in parts] == [62, 62] and "  ".join(parts) == text
+    assert [len(part.split()) for part in cut.pieces(text, words=49)] == [41, 41, 42]
+    assert cut.pieces("one two", words=50) == ["one two"]
+
+
+def test_a_table_of_pieces(tmp_path: Path) -> None:
+    cut = script("data_prep/text_pieces.py")
+    rows = [{"guid": "long", "text_a": "a b c d e f", "text_b": "", "label": "bad", "domain": "films"},
+            {"guid": "short", "text_a": "a b", "text_b": "", "label": "good", "domain": "films"}]  # fmt: skip
+    write_rows(tmp_path / "train.tsv", rows)
+    cut.main(table=tmp_path / "train.tsv", out=tmp_path / "pieces.jsonl", words=3)
+    written = [(row["guid"], row["text_a"], row["label"], row["domain"])
+               for row in read_rows(tmp_path / "pieces.jsonl", required=UNLABELLED)]  # fmt: skip
+    assert written == [("long-piece1", "a b c", "", "films"), ("long-piece2", "d e f", "", "films")]
+
+
+@pytest.mark.parametrize(
+    ("row", "words", "out", "message"),
+    [
+        ({}, 5, "pieces.tsv", "no text of .* is long enough"),
+        ({"text_b": "why?"}, 1, "pieces.tsv", "row 1.*'text_b'.*pairs"),
+        ({}, 1, "pieces.txt", "unknown format '.txt'"),
+    ],
+)
+def test_what_cannot_be_cut_is_refused(tmp_path: Path, row: dict[str, str], words: int, out: str, message: str) -> None:
+    whole = {"guid": "1", "text_a": "a b c d", "text_b": "", "label": "good", "domain": "films"}
+    write_rows(tmp_path / "train.tsv", [{**whole, **row}])
+    with pytest.raises(InputError, match=message):
+        script("data_prep/text_pieces.py").main(table=tmp_path / "train.tsv", out=tmp_path / out, words=words)
+    assert not (tmp_path / out).exists()

@@ -1,0 +1,78 @@
+"""Pieces of long texts, as rows without labels to show to a student: a teacher's logits make rows of them."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from metakd.cli import run
+from metakd.data.formats import FORMATS, TableError
+from metakd.data.tables import UNLABELLED, Row, read_rows, write_rows
+from metakd.errors import InputError
+from metakd.ranges import Count
+from metakd.steps import Step
+
+log = logging.getLogger(__name__)
+WORD = re.compile(r"\S+")
+
+
+def main(table: Path, out: Path, words: Count = 50, remake: bool = False) -> None:
+    """Cut the long texts of a table into pieces and write these as a table for `task.unlabelled`.
+
+    A text is cut evenly into as many pieces as bring each nearest to WORDS words; one that would stay whole is left
+    out. Cut the training table alone: dev and test rows are no rows to learn from.
+
+    Args:
+        table: the training table. Its labels are not copied: a piece may say the contrary of its whole.
+        out: the table of pieces; its suffix names the format.
+        words: words of a piece, divided by white space.
+        remake: make it anew if other code made it.
+    """
+    if out.suffix not in FORMATS:
+        raise InputError(f"--out {out}: unknown format {out.suffix!r}; a table ends in one of {', '.join(FORMATS)}")
+    step = Step(out, {"words": words}, {"table": table}, file=True, remake=remake)
+    if step.finished():
+        return
+    require_long_text(table, words)
+    with step.workspace() as file:
+        if file is not None:
+            count = write_rows(file, pieces_of_rows(single_texts(table), words), out.suffix)
+            log.info("%s: %d pieces", out, count)
+
+
+def require_long_text(table: Path, words: int) -> None:
+    """Read the table to its end; raise InputError if a row is wrong or none would be cut."""
+    if not any([len(pieces(row["text_a"], words)) > 1 for row in single_texts(table)]):
+        raise InputError(f"--words {words}: no text of {table} is long enough to be cut; name fewer")
+
+
+def single_texts(table: Path) -> Iterator[Row]:
+    """The rows of a table; a pair is refused, for a piece of one text is not what its other text speaks of."""
+    for number, row in enumerate(read_rows(table, required=UNLABELLED), 1):
+        if row["text_b"]:
+            raise TableError(table, "is not empty; pairs cannot be cut into pieces", number, "text_b")
+        yield row
+
+
+def pieces_of_rows(rows: Iterable[Row], words: int) -> Iterator[Row]:
+    """Each piece as a row without label, with the guid of its text and its number; texts of one piece are left out."""
+    for row in rows:
+        parts = pieces(row["text_a"], words)
+        for number, part in enumerate(parts if len(parts) > 1 else [], 1):
+            yield {"guid": f"{row['guid']}-piece{number}", "text_a": part, "text_b": "", "label": "",
+                   "domain": row["domain"]}  # fmt: skip
+
+
+def pieces(text: str, words: int) -> list[str]:
+    """The text in order, cut at white space into equal pieces, as near to `words` words each as they come."""
+    spans = [match.span() for match in WORD.finditer(text)]
+    count = max(1, int(len(spans) / words + 0.5))
+    ends = [len(spans) * i // count for i in range(count + 1)]
+    return [text[spans[first][0] : spans[last - 1][1]] for first, last in itertools.pairwise(ends)]
+
+
+if __name__ == "__main__":
+    run(main)
