@@ -58,8 +58,7 @@ def main(
     from metakd.evaluation.html import to_html
     from metakd.models.classifier import label_order
     from metakd.models.last_layer import divide_logits, require_logits
-    from metakd.models.model_io import ModelInfo, load_info, save_model
-    from metakd.training.inference import load_to_rewrite, load_trained_classifier, predict_logits
+    from metakd.training.inference import load_to_rewrite, load_trained_classifier, predict_logits, save_rewritten
 
     domains = domain_names(table, domain)
     classifier, accelerator = load_to_rewrite(model)
@@ -82,10 +81,9 @@ def main(
     divide_logits(classifier.model, calibration.temperature)
     divided = predict_logits(classifier.model, rows, accelerator)
     require_logits(divided, logits / calibration.temperature, str(model))
-    info = load_info(model) or ModelInfo([], classifier.max_length)
     with step.workspace() as folder:
         if folder is not None:
-            save_model(folder, classifier.model, classifier.tokenizer, info, {})
+            save_rewritten(folder, classifier, model)
             right_is = "the label" if teacher is None else f"the class that {teacher} predicts"
             write_json(folder / CALIBRATION, {**asdict(calibration), "domain": domain, "right_is": right_is})
             report = calibration_report(calibration, out.name, lines_of(calibration, Path(out.name)))

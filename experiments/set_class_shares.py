@@ -45,8 +45,7 @@ def main(
 
     from metakd.evaluation.class_shares import SHARES, read_shares, share_shift
     from metakd.models.last_layer import require_logits, shift_logits
-    from metakd.models.model_io import ModelInfo, load_info, save_model
-    from metakd.training.inference import load_to_rewrite, predict_logits
+    from metakd.training.inference import load_to_rewrite, predict_logits, save_rewritten
 
     classifier, accelerator = load_to_rewrite(model)
     names = classifier.labels.names
@@ -61,11 +60,10 @@ def main(
     shift_logits(classifier.model, shift.tolist())
     shifted = predict_logits(classifier.model, rows, accelerator)
     require_logits(shifted, logits + shift, str(model))
-    info = load_info(model) or ModelInfo([], classifier.max_length)
     values = {"before": before, "after": softmax(shifted, axis=1).mean(0), "shift": shift}
     with step.workspace() as folder:
         if folder is not None:
-            save_model(folder, classifier.model, classifier.tokenizer, info, {})
+            save_rewritten(folder, classifier, model)
             facts = {name: dict(zip(names, numbers.tolist(), strict=True)) for name, numbers in values.items()}
             write_json(folder / SHARES, {**facts, "rows": len(rows), "domain": domain})
     changes = [

@@ -28,17 +28,15 @@ def main(model: Path, table: Path, out: Path, remake: bool = False) -> None:
         return
     from metakd.evaluation.model_facts import weight_bytes
     from metakd.export.trimming import trim
-    from metakd.models.model_io import ModelInfo, load_info, save_model
-    from metakd.training.inference import load_to_rewrite
+    from metakd.training.inference import load_to_rewrite, save_rewritten
 
     classifier, accelerator = load_to_rewrite(model)
     network = classifier.model
     tokens_before, parameters_before = network.config.vocab_size, network.num_parameters()
     trimmed = trim(classifier, table, accelerator)
-    info = load_info(model) or ModelInfo([], classifier.max_length)
     with step.workspace() as folder:
         if folder is not None:
-            save_model(folder, network, trimmed.tokenizer, info, {})
+            save_rewritten(folder, trimmed, model)
     print(
         f"{tokens_before} -> {network.config.vocab_size} tokens, "
         f"{parameters_before / 1e6:.1f} -> {network.num_parameters() / 1e6:.1f} M parameters, "

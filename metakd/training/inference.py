@@ -23,7 +23,7 @@ from metakd.data.tables import UNLABELLED, domain_names
 from metakd.errors import InputError
 from metakd.models.classifier import is_classifier, labels_of
 from metakd.models.loading import first_not_finite, load_config
-from metakd.models.model_io import load_info
+from metakd.models.model_io import ModelInfo, load_info, save_model
 from metakd.models.views import compute_views
 from metakd.training.dry_run import load_with_tokenizer
 from metakd.training.runtime import start
@@ -125,6 +125,12 @@ def load_to_rewrite(folder: Path) -> tuple[LoadedClassifier, Accelerator]:
     if accelerator.num_processes > 1:
         raise InputError(f"{folder} is rewritten by one process; run the script by python")
     return load_trained_classifier(folder, None, accelerator, "off"), accelerator
+
+
+def save_rewritten(folder: Path, classifier: LoadedClassifier, source: Path) -> None:
+    """Write a classifier in its new form, with what is known of the training of the one in `source`."""
+    info = load_info(source) or ModelInfo([], classifier.max_length)
+    save_model(folder, classifier.model, classifier.tokenizer, info, {})
 
 
 class RowsOfBatches(Protocol):
