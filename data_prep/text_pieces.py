@@ -1,4 +1,4 @@
-"""Pieces of long texts, as rows without labels to show to a student: a teacher's logits make rows of them."""
+"""Pieces of long texts, as rows without labels to show to a student: it learns what the teacher says of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.data.formats import FORMATS, TableError
-from metakd.data.tables import UNLABELLED, Row, read_rows, write_rows
+from metakd.data.tables import TRAINING, Row, read_rows, write_rows
 from metakd.errors import InputError
 from metakd.ranges import Count
 from metakd.steps import Step
@@ -22,13 +22,14 @@ WORD = re.compile(r"\S+")
 def main(table: Path, out: Path, words: Count = 50, remake: bool = False) -> None:
     """Cut the long texts of a table into pieces and write these as a table for `task.unlabelled`.
 
-    A text is cut evenly into as many pieces as bring each nearest to WORDS words; one that would stay whole is left
-    out. Cut the training table alone: dev and test rows are no rows to learn from.
+    A text is cut evenly into its number of words divided by WORDS pieces, rounded: at 50 words a piece has 37 to 62,
+    and a text of less than 75 words would stay whole and is left out. Pieces hold all words, also those behind the
+    task's max_length. Cut the training table alone: dev and test rows are no rows to learn from.
 
     Args:
         table: the training table. Its labels are not copied: a piece may say the contrary of its whole.
         out: the table of pieces; its suffix names the format.
-        words: words of a piece, divided by white space.
+        words: words of a piece, counted between white space.
         remake: make it anew if other code made it.
     """
     if out.suffix not in FORMATS:
@@ -46,13 +47,15 @@ def main(table: Path, out: Path, words: Count = 50, remake: bool = False) -> Non
 def require_long_text(table: Path, words: int) -> None:
     """Read the table to its end; raise InputError if a row is wrong or none would be cut."""
     if not any([len(pieces(row["text_a"], words)) > 1 for row in single_texts(table)]):
-        raise InputError(f"--words {words}: no text of {table} is long enough to be cut; name fewer")
+        raise InputError(
+            f"--words {words}: no text of {table} is long enough to be cut, or is divided by spaces; name fewer"
+        )
 
 
 def single_texts(table: Path) -> Iterator[Row]:
     """The rows of a table; a pair is refused, for a piece of one text is not what its other text speaks of."""
-    for number, row in enumerate(read_rows(table, required=UNLABELLED), 1):
-        if row["text_b"]:
+    for number, row in enumerate(read_rows(table, required=TRAINING), 1):
+        if row["text_b"].strip():
             raise TableError(table, "is not empty; pairs cannot be cut into pieces", number, "text_b")
         yield row
 
@@ -67,7 +70,7 @@ def pieces_of_rows(rows: Iterable[Row], words: int) -> Iterator[Row]:
 
 
 def pieces(text: str, words: int) -> list[str]:
-    """The text in order, cut at white space into equal pieces, as near to `words` words each as they come."""
+    """The text in order, cut at white space into equal pieces, one for each `words` words, rounded."""
     spans = [match.span() for match in WORD.finditer(text)]
     count = max(1, int(len(spans) / words + 0.5))
     ends = [len(spans) * i // count for i in range(count + 1)]

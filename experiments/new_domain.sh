@@ -2,21 +2,23 @@
 # A domain with few labels or none: a student from the other domains' teacher, the domain's unlabelled rows and its labels.
 #   experiments/new_domain.sh DOMAIN [FRACTION]     FRACTION of the domain's labels that may be used, default 1 (all there are)
 # Rows of the domain without label may stand in the training table or in task.unlabelled. To try it on a domain whose labels are
-# known: FRACTION 0.0167 of 900 rows is 15 labels, 0 is none; whatever is hidden is hidden from prototypes, teacher and student.
-# Beside it stands a student from the few labels alone. Environment: see settings.sh; STUDENT, default {layers: 3, of: pretrained}.
+# known: FRACTION 0.0167 of 900 rows is 15 labels (16: each class is rounded up), 0 is none; whatever is hidden is hidden from
+# prototypes, teacher and student. Beside it stands a student from the few labels alone, which cannot be cut from a teacher.
+# Environment: see settings.sh; STUDENT, default the task's, and {layers: 3, of: pretrained} for the labels alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if [[ $# -lt 1 || $# -gt 2 ]]; then sed -n '2,6s/^# //p' "$0" >&2; exit 2; fi
+if [[ $# -lt 1 || $# -gt 2 ]]; then sed -n '2,7s/^# //p' "$0" >&2; exit 2; fi
 source experiments/settings.sh
 
 export FRACTION=${2:-1}
-export TASK RUN STUDENT=${STUDENT:-"{layers: 3, of: pretrained}"}
-place=$RUN/new_domain/$FRACTION
+export TASK RUN STUDENT=${STUDENT:-}
+own_student=$STUDENT place=$RUN/new_domain/$FRACTION
 methods=(new_domain few_labels_only)
 [[ $FRACTION == 0 ]] && methods=(new_domain)
 evaluations=""
 for name in "${methods[@]}"; do
     export METHOD=experiments/methods/$name.yaml METHOD_FOLDER=$place/$name
+    [[ $name == few_labels_only ]] && STUDENT=${own_student:-"{layers: 3, of: pretrained}"}
     step "$name"
     experiments/run_method.sh "$1"
     source experiments/settings.sh # now with this METHOD

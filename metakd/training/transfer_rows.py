@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from metakd.training.plan import DistillationPlan
 from metakd.training.teacher_outputs import TableSpec, teacher_logits
 from metakd.training.teachers import Teacher
 from metakd.weighting.row_weights import check_prototype_weights, row_weights
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,19 @@ class TransferRows:
         return shown
 
 
+def warn_of_hidden(plan: DistillationPlan, count: int) -> None:
+    """Say that rows of the unlabelled table have no domain of the task, where no stage shows such rows.
+
+    Args:
+        count: of these rows.
+    """
+    if count and not any("extra" in stage.rows for stage in plan.stages):
+        log.warning(
+            "NOTE: %s: %d rows have no domain of the task, and no stage shows them; correct field 'domain', or add "
+            "extra to the rows of a stage", plan.inputs["unlabelled"], count,
+        )  # fmt: skip
+
+
 def load_transfer_rows(
     plan: DistillationPlan, labels: Labels, domains: list[str], tokenizer: PreTrainedTokenizerBase
 ) -> TransferRows:
@@ -133,6 +149,7 @@ def load_transfer_rows(
     extra = np.zeros(len(rows), dtype=bool)
     if "unlabelled" in plan.inputs:
         more = encode(plan.inputs["unlabelled"], tokenizer, task.max_length, domains=domains, required=UNLABELLED)
+        warn_of_hidden(plan, int((more.domains < 0).sum()))
         more_of_domain = more.domains >= 0 if number is None else more.domains == number
         more = replace(
             more,

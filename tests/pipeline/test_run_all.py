@@ -165,6 +165,7 @@ def test_a_new_domain(tmp_path: Path, shell: Shell) -> None:
     labels = len(weighted) - weighted.count("books") - weighted.count("films")
     assert 0 < labels < weighted.count("books") / 2
     assert read_json(folder / "new_domain/students/phones/metakd.json")["notes"] == []
+    del settings["STUDENT"]  # the task's
     shell("experiments/new_domain.sh", "phones", "0", **settings)
     assert not (tmp_path / "run/new_domain/0/few_labels_only").exists()
 

@@ -57,6 +57,7 @@ def test_unlabelled_rows_of_the_domain_are_told_from_other_text(
         out = tmp_path / "-".join(kinds)
         distill(out, task, logits_on([*kinds]), teacher=str(meta_teacher), domain="books")
         assert f"rows: {count} ({', '.join(kinds)})" in caplog.text
+        assert ("more.tsv: 3 rows have no domain of the task" in caplog.text) == ("unlabelled" in kinds)
     caplog.clear()  # a student for all domains
     distill(tmp_path / "all", task, logits_on(["labelled", "unlabelled"]), teacher=str(meta_teacher))
     assert "rows: 55 (labelled, unlabelled), 48 with label" in caplog.text
