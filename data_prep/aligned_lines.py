@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from metakd.cli import run
-from metakd.data.formats import FORMATS
+from metakd.data.formats import require_format
 from metakd.data.line_files import read_lines, require_aligned
 from metakd.data.tables import Row, write_rows
 from metakd.errors import InputError
@@ -36,8 +36,7 @@ def main(
         name: guids are NAME-1, NAME-2 and so on, by line; by default the name of the table without its suffix.
         remake: make it anew if other code made it.
     """
-    if out.suffix not in FORMATS:
-        raise InputError(f"--out {out}: unknown format {out.suffix!r}; a table ends in one of {', '.join(FORMATS)}")
+    require_format(out)
     files = {"text_a": text_a}
     constants = {}
     for field, path in {"text_b": text_b, "label": label}.items():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from metakd.cli import run
-from metakd.data.formats import FORMATS, TableError
+from metakd.data.formats import TableError, require_format
 from metakd.data.tables import TRAINING, Row, read_rows, write_rows
 from metakd.errors import InputError
 from metakd.ranges import Count
@@ -32,8 +32,7 @@ def main(table: Path, out: Path, words: Count = 50, remake: bool = False) -> Non
         words: words of a piece, counted between white space.
         remake: make it anew if other code made it.
     """
-    if out.suffix not in FORMATS:
-        raise InputError(f"--out {out}: unknown format {out.suffix!r}; a table ends in one of {', '.join(FORMATS)}")
+    require_format(out)
     step = Step(out, {"words": words}, {"table": table}, file=True, remake=remake)
     if step.finished():
         return
@@ -46,7 +45,7 @@ def main(table: Path, out: Path, words: Count = 50, remake: bool = False) -> Non
 
 def require_long_text(table: Path, words: int) -> None:
     """Read the table to its end; raise InputError if a row is wrong or none would be cut."""
-    if not any([len(pieces(row["text_a"], words)) > 1 for row in single_texts(table)]):
+    if not sum(1 for _ in pieces_of_rows(single_texts(table), words)):
         raise InputError(
             f"--words {words}: no text of {table} is long enough to be cut, or is divided by spaces; name fewer"
         )

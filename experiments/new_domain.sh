@@ -12,13 +12,13 @@ source experiments/settings.sh
 
 export FRACTION=${2:-1}
 export TASK RUN STUDENT=${STUDENT:-}
-own_student=$STUDENT place=$RUN/new_domain/$FRACTION
-methods=(new_domain few_labels_only)
+place=$RUN/new_domain/$FRACTION
+methods=(new_domain few_labels_only) # in this order: the second one's default student is set when its turn comes
 [[ $FRACTION == 0 ]] && methods=(new_domain)
 evaluations=""
 for name in "${methods[@]}"; do
     export METHOD=experiments/methods/$name.yaml METHOD_FOLDER=$place/$name
-    [[ $name == few_labels_only ]] && STUDENT=${own_student:-"{layers: 3, of: pretrained}"}
+    [[ $name == few_labels_only ]] && STUDENT=${STUDENT:-"{layers: 3, of: pretrained}"}
     step "$name"
     experiments/run_method.sh "$1"
     source experiments/settings.sh # now with this METHOD

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from metakd.cli import run
-from metakd.data.formats import FORMATS, write
+from metakd.data.formats import require_format, write
 from metakd.errors import InputError, nearest
 from metakd.ranges import Count, Fraction
 from metakd.steps import Step
@@ -55,8 +55,8 @@ def main(
         raise InputError(f"--table {table} --out {out}: lines are read and written at once, so both must be -")
     if skip_bad_lines and table != STREAM:
         raise InputError("--skip_bad_lines is about lines from standard input: --table - --out -")
-    if out != STREAM and out.suffix not in FORMATS:
-        raise InputError(f"--out {out}: unknown format {out.suffix!r}; predictions are written as {', '.join(FORMATS)}")
+    if out != STREAM:
+        require_format(out, "predictions are written as")
     if abstain_below is not None and "predictions" not in kinds:
         raise InputError(f"--abstain_below {abstain_below} is about predictions, which --columns {columns} leaves out")
     if out == STREAM:

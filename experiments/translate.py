@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from metakd.cli import run
 from metakd.config import Precision
-from metakd.data.formats import FORMATS, Row, write
+from metakd.data.formats import Row, require_format, write
 from metakd.data.tables import read_rows
 from metakd.errors import InputError, nearest
 from metakd.ranges import Count
@@ -62,8 +62,8 @@ def main(
             )
     if nbest > beam:
         raise InputError(f"--nbest {nbest} is more than --beam {beam} finds; raise the beam")
-    if format == "table" and out.suffix not in FORMATS:
-        raise InputError(f"--out {out}: unknown format {out.suffix!r}; a table ends in one of {', '.join(FORMATS)}")
+    if format == "table":
+        require_format(out)
     if format == "fairseq" and wanted != list(TRANSLATION_COLUMNS):
         raise InputError("--columns is about tables; --format fairseq has its own lines")
     settings = {"beam": beam, "nbest": nbest, "max_length": max_length, "precision": precision}

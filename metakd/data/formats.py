@@ -134,6 +134,12 @@ def decode_utf8(content: bytes, place: str) -> str:
         raise InputError(f"{place}, line {line}: is not UTF-8; get the file again") from None
 
 
+def require_format(out: Path, formats_are: str = "a table ends in one of") -> None:
+    """Refuse an --out whose suffix names no format, before anything is read."""
+    if out.suffix not in FORMATS:
+        raise InputError(f"--out {out}: unknown format {out.suffix!r}; {formats_are} {', '.join(FORMATS)}")
+
+
 def _delimiter(path: Path, suffix: str) -> str:
     if suffix not in DELIMITERS:
         raise TableError(path, f"unknown format {suffix!r}; a table ends in one of {', '.join(FORMATS)}")
