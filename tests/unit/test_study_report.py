@@ -22,7 +22,7 @@ from metakd.evaluation.pictures import Curves, Dots, Histogram, Matrix, Picture,
 from metakd.evaluation.sections.folds import fold_scores, folds_table
 from metakd.evaluation.sections.predictions import reliability, suspicious_rows
 from metakd.evaluation.sections.scores import changed_values, only_alone, summary_table
-from metakd.evaluation.sections.training import mean_of
+from metakd.evaluation.sections.training import mean_of, seconds_of_steps
 from metakd.evaluation.statistics import Comparison, Verdict
 from metakd.evaluation.study_report import study_report
 from metakd.evaluation.study_results import read_results
@@ -120,6 +120,19 @@ def test_sections_of_a_plain_study(tmp_path: Path) -> None:
         "If the shares of the classes were known", "Label suspects", "What the students start from, and notes",
         "How it was made",
     ]  # fmt: skip
+
+
+def test_steps_that_cells_share_count_once() -> None:
+    def cell(key: str, seed: int, **seconds: float) -> dict[str, Any]:
+        return {"key": key, "cell": {"seed": seed}, "seconds": seconds}
+
+    cells = [
+        cell("a", 1, teacher=100.1, student=20.2, evaluation=3.0),
+        cell("b", 1, teacher=100.1, student=21.3, evaluation=3.0),  # the same teacher, another evaluation
+        cell("c", 2, teacher=100.1, evaluation=3.0),
+        cell("a", 1, teacher=100.1, student=20.2, evaluation=3.0),  # one result of two cells
+    ]
+    assert seconds_of_steps(cells) == pytest.approx({"teacher": 200.2, "student": 41.5, "evaluation": 9.0})
 
 
 def test_label_fractions_and_hidden_domains_have_sections(tmp_path: Path) -> None:

@@ -103,10 +103,6 @@ def provenance_section(
         for cell in cells:
             counts[describe(cell)] += 1
         rows += [[kind, text, str(count)] for text, count in counts.items() if text]
-    seconds: dict[str, float] = defaultdict(float)
-    for cell in {cell["key"]: cell for cell in cells}.values():
-        for kind, value in cell["seconds"].items():
-            seconds[kind] += value
     fingerprints = {cell["code"]["source"] for cell in cells}
     texts = [f"{command} makes these results again; finished ones are not repeated."]
     if len(fingerprints) > 1:
@@ -115,8 +111,8 @@ def provenance_section(
         NamedTable("Code, versions and machines", Table(["what", "value", "cells"], rows, text_columns=2), shown=True),
         NamedTable("The study", Table(["field", "value"], study_rows(study), text_columns=2)),
         NamedTable(
-            "Seconds of the steps behind the cells (shared steps count for each cell)",
-            Table(["step", "seconds"], [[kind, f"{value:.0f}"] for kind, value in seconds.items()]),
+            "Seconds of the steps behind the cells; what several cells share counts once",
+            Table(["step", "seconds"], [[kind, f"{value:.0f}"] for kind, value in seconds_of_steps(cells).items()]),
         ),
     ]
     if steps:
@@ -124,6 +120,23 @@ def provenance_section(
         title = "A command of each kind of step; all commands stand in the first lines of the files in logs/"
         tables.insert(1, NamedTable(title, Table(["step", "command"], rows, text_columns=2)))
     return Section("How it was made", texts, tables=tables)
+
+
+def seconds_of_steps(cells: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of all steps of each kind behind some cells, those that cells share counted once.
+
+    A cell does not name its steps: they are taken as shared where cells of one seed give them the same seconds, which
+    have a decimal. An evaluation belongs to one cell; short ones would often be mistaken for each other.
+    """
+    seconds: dict[str, float] = defaultdict(float)
+    counted: set[tuple[Any, ...]] = set()
+    for cell in {cell["key"]: cell for cell in cells}.values():
+        for kind, value in cell["seconds"].items():
+            step = (kind, value, cell["cell"]["seed"], cell["key"] if kind == "evaluation" else None)
+            if step not in counted:
+                counted.add(step)
+                seconds[kind] += value
+    return dict(seconds)
 
 
 def study_rows(study: dict[str, Any]) -> list[list[str]]:
