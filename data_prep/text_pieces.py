@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from metakd.cli import run
 from metakd.data.formats import TableError, require_format
+from metakd.data.pieces import pieces
 from metakd.data.tables import TRAINING, Row, read_rows, write_rows
 from metakd.errors import InputError
 from metakd.ranges import Count
 from metakd.steps import Step
 
 log = logging.getLogger(__name__)
-WORD = re.compile(r"\S+")
 
 
 def main(table: Path, out: Path, words: Count = 50, remake: bool = False) -> None:
@@ -66,14 +64,6 @@ def pieces_of_rows(rows: Iterable[Row], words: int) -> Iterator[Row]:
         for number, part in enumerate(parts if len(parts) > 1 else [], 1):
             yield {"guid": f"{row['guid']}-piece{number}", "text_a": part, "text_b": "", "label": "",
                    "domain": row["domain"]}  # fmt: skip
-
-
-def pieces(text: str, words: int) -> list[str]:
-    """The text in order, cut at white space into equal pieces, one for each `words` words, rounded."""
-    spans = [match.span() for match in WORD.finditer(text)]
-    count = max(1, int(len(spans) / words + 0.5))
-    ends = [len(spans) * i // count for i in range(count + 1)]
-    return [text[spans[first][0] : spans[last - 1][1]] for first, last in itertools.pairwise(ends)]
 
 
 if __name__ == "__main__":

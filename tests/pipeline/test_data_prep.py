@@ -1,6 +1,8 @@
 """The data scripts: on the real data if it is there, and on small files with the same peculiarities."""
 
+import gzip
 import io
+import itertools
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from metakd.data.pieces import pieces
 from metakd.data.splits import normalised
 from metakd.data.tables import UNLABELLED, Row, TableError, read_rows, write_rows
 from metakd.errors import InputError
@@ -159,12 +162,11 @@ def test_mnli_reads_glue_tsv(tmp_path: Path) -> None:
 
 
 def test_pieces_are_even_and_hold_every_word_once() -> None:
-    cut = script("data_prep/text_pieces.py")
     text = "  ".join(str(n) for n in range(124))
-    parts = cut.pieces(f" {text}\n", words=50)  # 124 / 50 is nearest to 2
+    parts = pieces(f" {text}\n", words=50)  # 124 / 50 is nearest to 2
     assert [len(part.split()) for part in parts] == [62, 62] and "  ".join(parts) == text
-    assert [len(part.split()) for part in cut.pieces(text, words=49)] == [41, 41, 42]
-    assert cut.pieces("one two", words=50) == ["one two"]
+    assert [len(part.split()) for part in pieces(text, words=49)] == [41, 41, 42]
+    assert pieces("one two", words=50) == ["one two"]
 
 
 def test_a_table_of_pieces(tmp_path: Path) -> None:
@@ -192,3 +194,30 @@ def test_what_cannot_be_cut_is_refused(tmp_path: Path, row: dict[str, str], word
     with pytest.raises(InputError, match=message):
         script("data_prep/text_pieces.py").main(table=tmp_path / "train.tsv", out=tmp_path / out, words=words)
     assert not (tmp_path / out).exists()
+
+
+def test_text_from_elsewhere(tmp_path: Path) -> None:
+    pair = {"guid": "1", "text_a": "a b c d e f", "text_b": "Why  not", "label": "good", "domain": "films"}
+    write_rows(tmp_path / "pairs.jsonl", [pair])
+    with gzip.open(tmp_path / "lines.gz", "wt") as file:
+        file.write("why not\n\ng h i\n")
+    other = script("data_prep/other_text.py")
+    texts = [tmp_path / "pairs.jsonl", tmp_path / "lines.gz"]
+    other.main(texts=texts, out=tmp_path / "other.tsv", words=3)
+    found = list(read_rows(tmp_path / "other.tsv", required=UNLABELLED))
+    assert [row["text_a"] for row in found] == ["a b c", "d e f", "Why  not", "g h i"]
+    assert [row["guid"] for row in found] == ["other-1", "other-2", "other-3", "other-4"]
+    assert {row["domain"] for row in found} == {"other"} and {row["label"] for row in found} == {""}
+    everything = [row["text_a"] for row in found]
+    draws = {tuple(other.drawn(texts, 3, 2, seed)) for seed in range(100)}
+    assert draws == set(itertools.combinations(everything, 2))  # every pair occurs, in the order of the files
+
+
+def test_text_from_elsewhere_that_is_missing_is_refused(tmp_path: Path) -> None:
+    other = script("data_prep/other_text.py")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(InputError, match=r"no\.txt: no such file; name tables"):
+        other.main(texts=[tmp_path / "empty.txt", tmp_path / "no.txt"], out=tmp_path / "other.tsv")
+    with pytest.raises(InputError, match="no text in these files"):
+        other.main(texts=[tmp_path / "empty.txt"], out=tmp_path / "other.tsv")
+    assert not (tmp_path / "other.tsv").exists()
