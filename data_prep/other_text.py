@@ -75,11 +75,12 @@ def drawn(texts: Iterable[Path], words: int, most: int | None, seed: int) -> lis
 
 def read_texts(path: Path) -> Iterator[str]:
     """Every text of a table, or every line of a file, that is not empty."""
-    if path.suffix in FORMATS:
-        both = (row[column] for row in read_rows(path, required=UNLABELLED) for column in ("text_a", "text_b"))
-    else:
-        both = read_lines(path)
-    return (text for text in both if text.strip())
+    texts = table_texts(path) if path.suffix in FORMATS else read_lines(path)
+    return (text for text in texts if text.strip())
+
+
+def table_texts(path: Path) -> Iterator[str]:
+    return (row[column] for row in read_rows(path, required=UNLABELLED) for column in ("text_a", "text_b"))
 
 
 def different(texts: Iterable[str]) -> Iterator[str]:
