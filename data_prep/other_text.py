@@ -60,12 +60,15 @@ def main(
 
 
 def drawn(texts: Iterable[Path], words: int, most: int | None, seed: int) -> list[str]:
-    """The pieces of all files, or `most` of them, each as probable, in their order.
+    """The pieces of all files, each once, or `most` of them, each as probable, in their order.
 
     Raises:
         InputError: a file that is damaged or no table, or no text at all.
     """
-    found = list(different(piece for path in texts for text in read_texts(path) for piece in pieces(text, words)))
+    by_content: dict[str, str] = {}
+    for piece in (piece for path in texts for text in read_texts(path) for piece in pieces(text, words)):
+        by_content.setdefault(normalised(piece), piece)
+    found = list(by_content.values())
     if not found:
         raise InputError("--texts: no text in these files")
     if most is None or most >= len(found):
@@ -81,16 +84,6 @@ def read_texts(path: Path) -> Iterator[str]:
 
 def table_texts(path: Path) -> Iterator[str]:
     return (row[column] for row in read_rows(path, required=UNLABELLED) for column in ("text_a", "text_b"))
-
-
-def different(texts: Iterable[str]) -> Iterator[str]:
-    """Each text once, up to case and white space."""
-    seen: set[str] = set()
-    for text in texts:
-        key = normalised(text)
-        if key not in seen:
-            seen.add(key)
-            yield text
 
 
 def rows(texts: Iterable[str], domain: str) -> Iterator[Row]:

@@ -84,9 +84,9 @@ def stale_reports() -> list[str]:
     """Folders of the reports, one beside each finished study's results, that lack a table of its differences."""
     stale = []
     for folder in study_folders():
-        report, scores = ROOT / folder / "report/report.md", scores_of(folder)
         if open_cells(folder):
             continue
+        report, scores = ROOT / folder / "report/report.md", scores_of(folder)
         tables = [t.table for s in [*comparison_section(scores), *translators_section(scores)] for t in s.tables]
         text = report.read_text("utf-8") if report.is_file() else ""
         if any(to_markdown([short_cells(table)]).strip() not in text for table in tables):
@@ -102,7 +102,6 @@ def open_cells(folder: str) -> int:
     return len(read_plan(ROOT / folder)["cells"]) - len(scores_of(folder).results.cells)
 
 
-@functools.cache  # made from all studies, for one document
 def times_table() -> Table:
     """How many results each study has, how many it lacks, and the hours of one process that its steps took."""
     rows = []
