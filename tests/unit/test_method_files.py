@@ -24,7 +24,10 @@ def stage(*terms: Term, name: str = "stage", **options: Any) -> Stage:
     return Stage(name, list(terms), 1, 1e-3, **options)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments/methods").glob("*.yaml")), ids=lambda path: path.name)
+SHIPPED = [*(ROOT / "experiments/methods").glob("*.yaml"), *(ROOT / "experiments/studies/tuned").glob("*.yaml")]
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED), ids=lambda path: path.name)
 def test_every_shipped_method_loads_and_binds(path: Path) -> None:
     method = read_yaml(path, Method)
     assert isinstance(method, Method)
