@@ -36,7 +36,8 @@ def main(
     once. Name no dev or test table of your task: a student must not see their texts.
 
     Args:
-        texts: tables, of which no label is read, and files of one text a line, plain or .gz.
+        texts: tables, of which no label is read, and files of one text a line, plain or .gz; in brackets, such as
+            '[train.tsv, news.txt.gz]'.
         out: the table; its suffix names the format.
         words: words of a piece, counted between white space; about as many as the task's texts have.
         most: as many pieces at most, drawn at random; all by default.
@@ -45,9 +46,10 @@ def main(
         remake: make it anew if other code made it.
     """
     require_format(out)
+    if not domain:
+        raise InputError("--domain is empty; name one that the task does not have")
     for path in texts:
-        if not path.is_file():
-            raise InputError(f"--texts {path}: no such file; name tables, or files of one text a line")
+        require_texts(path)
     settings = {"words": words, "most": most, "domain": domain, "seed": seed}
     step = Step(out, settings, {f"texts_{n}": path for n, path in enumerate(texts)}, file=True, remake=remake)
     if step.finished():
@@ -57,6 +59,17 @@ def main(
         if file is not None:
             count = write_rows(file, rows(chosen, domain), out.suffix)
             log.info("%s: %d rows", out, count)
+
+
+def require_texts(path: Path) -> None:
+    """Refuse what is no file, and a table by another name, whose labels would be read as text."""
+    if path.is_dir():
+        raise InputError(f"--texts {path}: is a folder; name its files")
+    if not path.is_file():
+        raise InputError(f"--texts {path}: no such file; name tables, or files of one text a line, as '[FILE, FILE]'")
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix in (*FORMATS, ".json") and path.suffix not in FORMATS:
+        raise InputError(f"--texts {path}: a table must be unpacked and end in {', '.join(FORMATS)}")
 
 
 def drawn(texts: Iterable[Path], words: int, most: int | None, seed: int) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from metakd.cli import run
 from metakd.config import Task
 from metakd.data.labels import Labels, look_alikes, stratum
-from metakd.data.tables import LABELLED, TRAINING, label_and_domain_names, read_rows
+from metakd.data.tables import LABELLED, TRAINING, UNLABELLED, label_and_domain_names, read_rows
 from metakd.errors import InputError, name_list, nearest
 from metakd.evaluation.text import shorten
 from metakd.methods.method import Method
@@ -33,7 +33,8 @@ def main(
 ) -> None:
     """Read all three tables and refuse what is wrong, then print the plan as shell variables.
 
-    Of the test table only the form is checked.
+    Of the test table only the form is checked. A single domain (--domain) may have no test rows, and no dev rows where
+    no epoch is chosen on them: whoever begins a new domain has none. Its EVALUATIONS is then empty.
 
     Args:
         task: task file (YAML).
@@ -50,7 +51,12 @@ def main(
     labels, known = Labels(tuple(task.labels or label_names), task.problem), task.domains or domain_names
     labels.require_classes()
     chosen = [domain] if domain else domains.split() or known
-    check_tables(task, labels, known, chosen)
+    needed = {task.train} if domain else {task.train, task.dev, task.test}
+    if method is not None and fraction == 1 and chooses_on_dev_of_domain(method):
+        needed.add(task.dev)
+    untested = check_tables(task, labels, known, chosen, needed)
+    if method is not None:
+        check_unlabelled(task, method, known)
     hidden = hidden_from_teacher(exclude_domain or domain, fraction, bool(exclude_domain))
     hidden.check_domains(known)
     if method is not None:
@@ -61,24 +67,56 @@ def main(
     if method is not None:
         folder = RunFolder(run_folder, method_folder or run_folder / "method", hidden)
         print_plan(task, method, folder, known, chosen, fraction)
+        print_array("EVALUATIONS", ("" if name in untested else str(folder.evaluation(name)) for name in chosen))
 
 
-def check_tables(task: Task, labels: Labels, known: Sequence[str], chosen: Sequence[str]) -> None:
-    """Refuse a table with a bad row, or without rows of a chosen domain."""
+def chooses_on_dev_of_domain(method: Method) -> bool:
+    """Whether a student needs dev rows of its own domain."""
+    return not method.one_student and any(stage.select == "dev" for stage in method.stages)
+
+
+def check_tables(
+    task: Task, labels: Labels, known: Sequence[str], chosen: Sequence[str], needed: Collection[str]
+) -> set[str]:
+    """Refuse a table with a bad row, or one that needs rows of each chosen domain and lacks them.
+
+    Returns: the chosen domains without test rows.
+    """
     for name in chosen:
         if name not in known:
-            raise InputError(f"domain {name!r} is not among {name_list(known)}{nearest(name, known)}")
+            raise InputError(
+                f"domain {name!r} is not among {name_list(known)}{nearest(name, known)}; "
+                f"put at least one row of a new one, with or without label, into {task.train}"
+            )
+    lacking: set[str] = set()
     for path, required in ((task.train, TRAINING), (task.dev, LABELLED), (task.test, LABELLED)):
         by_domain: dict[str, Counter[str]] = defaultdict(Counter)
         for row in read_rows(path, labels, known, required):
             label = row["label"]
             by_domain[row["domain"]][(stratum(label, labels.problem) or "with a number") if label else "no label"] += 1
-        for name in chosen:
-            if name not in by_domain:
+        lacking = {name for name in chosen if name not in by_domain}
+        for name in sorted(lacking):
+            if path in needed:
                 raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
+            log.warning(
+                "NOTE: %s has no row of domain %r%s",
+                path,
+                name,
+                ", so its student is not evaluated" * (path == task.test),
+            )
         log.info("%s", counts_text(path, by_domain))
     for names in (*look_alikes(labels.names), *look_alikes(known)):
         log.warning("%s look alike; if they are one, write them in one way", name_list(names))
+    return lacking
+
+
+def check_unlabelled(task: Task, method: Method, known: Sequence[str]) -> None:
+    """Refuse a bad row of the unlabelled table, if the method shows it, and say how many are of the task's domains."""
+    if not task.unlabelled or not any({"unlabelled", "extra"} & set(stage.rows) for stage in method.stages):
+        return
+    task.require("unlabelled")
+    of_task = Counter(row["domain"] in known for row in read_rows(task.unlabelled, required=UNLABELLED))
+    log.info("%s: %d rows of the task's domains, %d others", task.unlabelled, of_task[True], of_task[False])
 
 
 def counts_text(path: str, by_domain: dict[str, Counter[str]]) -> str:
@@ -129,7 +167,6 @@ def print_plan(
     students = [folder.student(method, name, fraction) for name in chosen]
     print_array("STUDENTS", (str(path) for path, _ in students))
     print_array("STUDENT_OPTIONS", (shlex.join(selection.options()) for _, selection in students))
-    print_array("EVALUATIONS", (str(folder.evaluation(name)) for name in chosen))
     lists = [folder.teachers_of(task, method, domains, name) for name in chosen]
     print_array("TEACHERS_OF", (teacher_option(paths) for paths in lists))
 

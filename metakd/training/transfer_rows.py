@@ -116,17 +116,21 @@ class TransferRows:
         return shown
 
 
-def warn_of_hidden(plan: DistillationPlan, count: int) -> None:
-    """Say that rows of the unlabelled table have no domain of the task, where no stage shows such rows.
+def warn_of_others(plan: DistillationPlan, count: int, extra: int) -> None:
+    """Say that no stage shows some rows of the unlabelled table, or that it has none of those that a stage shows.
 
     Args:
-        count: of these rows.
+        count: of rows that have no domain of the task.
+        extra: how many rows are not of the student's domains.
     """
-    if count and not any("extra" in stage.rows for stage in plan.stages):
+    shown, table = any("extra" in stage.rows for stage in plan.stages), plan.inputs["unlabelled"]
+    if count and not shown:
         log.warning(
             "NOTE: %s: %d rows have no domain of the task, and no stage shows them; correct field 'domain', or add "
-            "extra to the rows of a stage", plan.inputs["unlabelled"], count,
+            "extra to the rows of a stage", table, count,
         )  # fmt: skip
+    if shown and not extra:
+        log.warning("NOTE: %s has no row of another domain, such as data_prep/other_text.py makes, for extra", table)
 
 
 def load_transfer_rows(
@@ -149,8 +153,8 @@ def load_transfer_rows(
     extra = np.zeros(len(rows), dtype=bool)
     if "unlabelled" in plan.inputs:
         more = encode(plan.inputs["unlabelled"], tokenizer, task.max_length, domains=domains, required=UNLABELLED)
-        warn_of_hidden(plan, int((more.domains < 0).sum()))
         more_of_domain = more.domains >= 0 if number is None else more.domains == number
+        warn_of_others(plan, int((more.domains < 0).sum()), int((~more_of_domain).sum()))
         more = replace(
             more,
             labels=labels.targets([""] * len(more)),

@@ -179,6 +179,8 @@ def test_the_plan_of_a_run_is_checked_first(
     check(task=task, method=read_method())
     assert "DOMAINS=(books films phones)" in capsys.readouterr().out
     with_text = make_task(tables, pretrained, CUT_FROM_PRETRAINED, unlabelled=str(tables["test"]))
+    (tmp_path / "bad.tsv").write_text("guid\ttext_a\n1\ta text\n2\t\n")
+    bad_text = make_task(tables, pretrained, CUT, unlabelled=str(tmp_path / "bad.tsv"))
     wrong_loss = read_method()
     wrong_loss.stages[1].terms[0].loss = "soft_crossentropy"
     for message, changes in (
@@ -191,6 +193,7 @@ def test_the_plan_of_a_run_is_checked_first(
         ("starts from the teacher, but the method has no teacher", {"method": read_method("label_only")}),
         ("starts from the teacher, but the method has several teachers", {"method": read_method("multi_teacher")}),
         ("task.unlabelled: no table is named", {"method": read_method("general")}),
+        ("bad.tsv, row 2, field 'text_a'", {"task": bad_text, "method": read_method("recommended")}),
         ("this method trains an encoder and no classifier", {"task": with_text, "method": read_method("general")}),
     ):
         with pytest.raises(InputError, match=message):
@@ -200,6 +203,13 @@ def test_the_plan_of_a_run_is_checked_first(
     with pytest.raises(InputError, match=r"test\.tsv has no row of domain 'phones'"):
         check(task=task, method=read_method())
     check(task=task, method=read_method(), domains="books films")
+    capsys.readouterr()
+    check(task=task, method=read_method("new_domain"), domain="phones")
+    assert "EVALUATIONS=('')" in capsys.readouterr().out
+    write_rows(tables["dev"], [row for row in read_rows(tables["dev"]) if row["domain"] != "phones"])
+    check(task=task, method=read_method("new_domain"), domain="phones")
+    with pytest.raises(InputError, match=r"dev\.tsv has no row of domain 'phones'"):  # chooses its epochs on them
+        check(task=task, method=read_method(), domain="phones")
 
 
 def test_inner_features_need_one_tokenizer(

@@ -218,6 +218,14 @@ def test_text_from_elsewhere_that_is_missing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(InputError, match=r"no\.txt: no such file; name tables"):
         other.main(texts=[tmp_path / "empty.txt", tmp_path / "no.txt"], out=tmp_path / "other.tsv")
+    for name in ("table.TSV", "table.jsonl.gz", "table.json"):
+        (tmp_path / name).write_text("guid\ttext_a\tlabel\n1\tgood\tpositive\n")
+        with pytest.raises(InputError, match=f"{name}: a table must be unpacked"):
+            other.main(texts=[tmp_path / name], out=tmp_path / "other.tsv")
+    with pytest.raises(InputError, match="is a folder; name its files"):
+        other.main(texts=[tmp_path], out=tmp_path / "other.tsv")
+    with pytest.raises(InputError, match="--domain is empty"):
+        other.main(texts=[tmp_path / "empty.txt"], out=tmp_path / "other.tsv", domain="")
     with pytest.raises(InputError, match="no text in these files"):
         other.main(texts=[tmp_path / "empty.txt"], out=tmp_path / "other.tsv")
     assert not (tmp_path / "other.tsv").exists()

@@ -34,6 +34,7 @@ needs_environment = pytest.mark.skipif(
     not INSTALLED, reason="run_tests.sh has not set up this environment; run_all.sh would install"
 )
 TEACHER_BUDGET = "--method.teacher.epochs 25 --method.teacher.learning_rate 0.003"
+NEW_DOMAIN_BUDGET = "--method.teacher.epochs 250 --method.teacher.learning_rate 0.003 --task.epochs_scale 0.1"
 Shell = Callable[..., str]
 
 
@@ -153,8 +154,7 @@ def test_teachers_of_one_domain_and_of_heads(tmp_path: Path, shell: Shell) -> No
 
 @needs_environment
 def test_a_new_domain(tmp_path: Path, shell: Shell) -> None:
-    budget = "--method.teacher.epochs 250 --method.teacher.learning_rate 0.003 --task.epochs_scale 0.1"
-    settings = {"STUDENT": "{layers: 2, of: pretrained}", "OVERRIDES": budget}
+    settings = {"STUDENT": "{layers: 2, of: pretrained}", "OVERRIDES": NEW_DOMAIN_BUDGET}
     shell("experiments/new_domain.sh", "phones", "0.3", **settings)
     folder = tmp_path / "run/new_domain/0.3"
     report = (folder / "report-phones.md").read_text()
@@ -168,6 +168,28 @@ def test_a_new_domain(tmp_path: Path, shell: Shell) -> None:
     del settings["STUDENT"]  # the task's
     shell("experiments/new_domain.sh", "phones", "0", **settings)
     assert not (tmp_path / "run/new_domain/0/few_labels_only").exists()
+
+
+@needs_environment
+def test_a_new_domain_that_has_no_row_but_for_training(tmp_path: Path, tables: Tables, shell: Shell) -> None:
+    """Four labels and unlabelled texts are all there is of it: nothing is evaluated, and the students are made."""
+    rows = {name: list(read_rows(tables[name])) for name in ("train", "dev", "test")}
+    of_domain = [row for row in rows["train"] if row["domain"] == "phones"]
+    few = of_domain[:4]
+    assert len({row["label"] for row in few}) == 2
+    texts = [{**row, "guid": f"more-{row['guid']}", "label": ""} for row in of_domain if row not in few]
+    for name, others in rows.items():
+        others = [row for row in others if row["domain"] != "phones"]
+        write_rows(tables[name], [*others, *few] if name == "train" else others)
+    write_rows(tmp_path / "texts.tsv", texts)
+    options = f"{NEW_DOMAIN_BUDGET} --task.unlabelled {tmp_path / 'texts.tsv'}"
+    out = shell("experiments/new_domain.sh", "phones", STUDENT="{layers: 2, of: pretrained}", OVERRIDES=options)
+    folder = tmp_path / "run/new_domain/1"
+    for name in ("new_domain", "few_labels_only"):
+        assert f"the student lies in {folder}/{name}/students/phones" in out
+        assert (folder / name / "students/phones/model.safetensors").is_file()
+        assert not (folder / name / "students/phones.json").exists()
+    assert f"{len(texts) + 4} (labelled, unlabelled), 4 with label" in out
 
 
 @needs_environment

@@ -83,17 +83,19 @@ def test_at_most_so_many_unlabelled_rows_are_shown_and_more_contain_fewer(
 
 
 def test_students_that_see_all_rows_are_one(
-    tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path
+    tmp_path: Path, tables: Tables, pretrained: Path, meta_teacher: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [{**row, "label": ""} for row in make_rows(9, seed=9, domains=DOMAINS)]
     write_rows(tmp_path / "more.tsv", rows)
     task = make_task(tables, pretrained, CUT, unlabelled=str(tmp_path / "more.tsv"))
     method = logits_on(["labelled", "unlabelled", "other_domains", "extra"])
     method.stages[0].select = "last"
-    weights = [
-        (distill(tmp_path / f"s{domain}", task, method, teacher=str(meta_teacher), domain=domain) / "model.safetensors")
-        for domain in ("", "books", "films")
-    ]
+    weights = []
+    for domain in ("", "books", "films"):
+        caplog.clear()
+        student = distill(tmp_path / f"s{domain}", task, method, teacher=str(meta_teacher), domain=domain)
+        weights.append(student / "model.safetensors")
+        assert ("more.tsv has no row of another domain" in caplog.text) == (domain == "")
     assert len({file.read_bytes() for file in weights}) == 1
 
 
