@@ -45,7 +45,7 @@ def require_long_text(table: Path, words: int) -> None:
     """Read the table to its end; raise InputError if a row is wrong or none would be cut."""
     if not sum(1 for _ in pieces_of_rows(single_texts(table), words)):
         raise InputError(
-            f"--words {words}: no text of {table} is long enough to be cut, or is divided by spaces; name fewer"
+            f"--words {words}: no text of {table} has 1.5 times as many words, divided by spaces; name a smaller number"
         )
 
 

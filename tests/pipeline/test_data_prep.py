@@ -183,7 +183,7 @@ def test_a_table_of_pieces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "words", "out", "message"),
     [
-        ({}, 5, "pieces.tsv", "no text of .* is long enough"),
+        ({}, 5, "pieces.tsv", "no text of .* has 1.5 times as many words"),
         ({"text_b": "why?"}, 1, "pieces.tsv", "row 1.*'text_b'.*pairs"),
         ({}, 1, "pieces.txt", "unknown format '.txt'"),
     ],
