@@ -46,7 +46,7 @@ def main(
         remake: make it anew if other code made it.
     """
     require_format(out)
-    if not domain:
+    if not domain.strip():
         raise InputError("--domain is empty; name one that the task does not have")
     for path in texts:
         require_texts(path)

@@ -30,11 +30,11 @@ def main(
     exclude_domain: str = "",
     run_folder: Path = Path("runs/task"),
     method_folder: Path | None = None,
+    new_domain: bool = False,
 ) -> None:
     """Read all three tables and refuse what is wrong, then print the plan as shell variables.
 
-    Of the test table only the form is checked. A single domain (--domain) may have no test rows, and no dev rows where
-    no epoch is chosen on them: whoever begins a new domain has none. Its EVALUATIONS is then empty.
+    Of the test table only the form is checked.
 
     Args:
         task: task file (YAML).
@@ -45,16 +45,14 @@ def main(
         exclude_domain: domain whose labels are hidden from prototypes and teacher.
         run_folder: folder of the run.
         method_folder: folder of what belongs to this method alone; RUN_FOLDER/METHOD's file name in the shell scripts.
+        new_domain: a chosen domain may have no dev and no test rows; its EVALUATIONS is empty without test rows.
     """
     task.require("train", "dev", "test")
     label_names, domain_names = label_and_domain_names(task.train, task.problem)
     labels, known = Labels(tuple(task.labels or label_names), task.problem), task.domains or domain_names
     labels.require_classes()
     chosen = [domain] if domain else domains.split() or known
-    needed = {task.train} if domain else {task.train, task.dev, task.test}
-    if method is not None and fraction == 1 and chooses_on_dev_of_domain(method):
-        needed.add(task.dev)
-    untested = check_tables(task, labels, known, chosen, needed)
+    found = check_tables(task, labels, known, chosen, ("train",) if new_domain else ("train", "dev", "test"))
     if method is not None:
         check_unlabelled(task, method, known)
     hidden = hidden_from_teacher(exclude_domain or domain, fraction, bool(exclude_domain))
@@ -67,20 +65,16 @@ def main(
     if method is not None:
         folder = RunFolder(run_folder, method_folder or run_folder / "method", hidden)
         print_plan(task, method, folder, known, chosen, fraction)
-        print_array("EVALUATIONS", ("" if name in untested else str(folder.evaluation(name)) for name in chosen))
-
-
-def chooses_on_dev_of_domain(method: Method) -> bool:
-    """Whether a student needs dev rows of its own domain."""
-    return not method.one_student and any(stage.select == "dev" for stage in method.stages)
+        print_array("EVALUATIONS", (str(folder.evaluation(name)) if name in found["test"] else "" for name in chosen))
+        print_array("LABELS", (str(found["train"][name].total() - found["train"][name][""]) for name in chosen))
 
 
 def check_tables(
     task: Task, labels: Labels, known: Sequence[str], chosen: Sequence[str], needed: Collection[str]
-) -> set[str]:
-    """Refuse a table with a bad row, or one that needs rows of each chosen domain and lacks them.
+) -> dict[str, dict[str, Counter[str]]]:
+    """Refuse a table with a bad row, or a needed one without rows of a chosen domain.
 
-    Returns: the chosen domains without test rows.
+    Returns: of "train", "dev" and "test" the number of rows by domain and class, "" if they have none.
     """
     for name in chosen:
         if name not in known:
@@ -88,26 +82,21 @@ def check_tables(
                 f"domain {name!r} is not among {name_list(known)}{nearest(name, known)}; "
                 f"put at least one row of a new one, with or without label, into {task.train}"
             )
-    lacking: set[str] = set()
-    for path, required in ((task.train, TRAINING), (task.dev, LABELLED), (task.test, LABELLED)):
-        by_domain: dict[str, Counter[str]] = defaultdict(Counter)
-        for row in read_rows(path, labels, known, required):
+    found: dict[str, dict[str, Counter[str]]] = {role: defaultdict(Counter) for role in ("train", "dev", "test")}
+    for role, by_domain in found.items():
+        path = getattr(task, role)
+        for row in read_rows(path, labels, known, TRAINING if role == "train" else LABELLED):
             label = row["label"]
-            by_domain[row["domain"]][(stratum(label, labels.problem) or "with a number") if label else "no label"] += 1
-        lacking = {name for name in chosen if name not in by_domain}
-        for name in sorted(lacking):
-            if path in needed:
+            by_domain[row["domain"]][label and (stratum(label, labels.problem) or "with a number")] += 1
+        for name in chosen:
+            if name not in by_domain and role in needed:
                 raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
-            log.warning(
-                "NOTE: %s has no row of domain %r%s",
-                path,
-                name,
-                ", so its student is not evaluated" * (path == task.test),
-            )
+            if name not in by_domain:
+                log.warning("NOTE: %s has no row of domain %r", path, name)
         log.info("%s", counts_text(path, by_domain))
     for names in (*look_alikes(labels.names), *look_alikes(known)):
         log.warning("%s look alike; if they are one, write them in one way", name_list(names))
-    return lacking
+    return found
 
 
 def check_unlabelled(task: Task, method: Method, known: Sequence[str]) -> None:
@@ -134,7 +123,7 @@ def class_counts(counts: Counter[str]) -> str:
     """E.g. "450 negative, 450 positive"; of many classes only their number and sizes."""
     if len(counts) > MOST_NAMES:
         return f"{len(counts)} classes of {min(counts.values())} to {max(counts.values())} rows"
-    return ", ".join(f"{count} {shorten(name, 40)}" for name, count in sorted(counts.items()))
+    return ", ".join(f"{count} {shorten(name or 'no label', 40)}" for name, count in sorted(counts.items()))
 
 
 def check_models(task: Task, method: Method, labels: Labels, domains: Sequence[str]) -> None:

@@ -21,10 +21,11 @@ launch=(python)
 step() { printf '\n== %s (%s)\n' "$1" "$(date +%H:%M:%S)"; }
 
 # plan [option ...]: check task and method, and set EMBEDDINGS, TABLE, HIDDEN, TEACHERS, TEACHER_OPTIONS, DOMAINS,
-# STUDENTS, STUDENT_OPTIONS, EVALUATIONS, TEACHERS_OF, TRAIN and TEST (see check_task.py).
+# STUDENTS, STUDENT_OPTIONS, EVALUATIONS, LABELS, TEACHERS_OF, TRAIN and TEST (see check_task.py).
 plan() {
     local facts
-    facts=$(python experiments/check_task.py "${settings[@]}" --run_folder "$RUN" --method_folder "$METHOD_FOLDER" "$@") ||
+    facts=$(python experiments/check_task.py "${settings[@]}" --run_folder "$RUN" --method_folder "$METHOD_FOLDER" \
+        --new_domain "${NEW_DOMAIN:-false}" "$@") ||
         return $?
     eval "$facts"
 }

@@ -190,6 +190,10 @@ def test_a_new_domain_that_has_no_row_but_for_training(tmp_path: Path, tables: T
         assert (folder / name / "students/phones/model.safetensors").is_file()
         assert not (folder / name / "students/phones.json").exists()
     assert f"{len(texts) + 4} (labelled, unlabelled), 4 with label" in out
+    train = [{**row, "label": "" if row["domain"] == "phones" else row["label"]} for row in read_rows(tables["train"])]
+    write_rows(tables["train"], train)  # no label: nothing is left for a student from labels alone
+    shell("experiments/new_domain.sh", "phones", RUN=tmp_path / "none", OVERRIDES=options)
+    assert [path.name for path in (tmp_path / "none/new_domain/1").iterdir()] == ["new_domain"]
 
 
 @needs_environment
