@@ -53,20 +53,19 @@ def main(
     labels.require_classes()
     chosen = [domain] if domain else domains.split() or known
     found = check_tables(task, labels, known, chosen, ("train",) if new_domain else ("train", "dev", "test"))
-    if method is not None:
-        check_unlabelled(task, method, known)
     hidden = hidden_from_teacher(exclude_domain or domain, fraction, bool(exclude_domain))
     hidden.check_domains(known)
     if method is not None:
+        check_unlabelled(task, method, known)
         check_models(task, method, labels, known)
     for name, value in {"TRAIN": task.train, "TEST": task.test}.items():
         print(f"{name}={shlex.quote(value)}")
     print_array("DOMAINS", chosen)
+    print_array("LABELS", (str(found["train"][name].total() - found["train"][name][""]) for name in chosen))
     if method is not None:
         folder = RunFolder(run_folder, method_folder or run_folder / "method", hidden)
         print_plan(task, method, folder, known, chosen, fraction)
         print_array("EVALUATIONS", (str(folder.evaluation(name)) if name in found["test"] else "" for name in chosen))
-        print_array("LABELS", (str(found["train"][name].total() - found["train"][name][""]) for name in chosen))
 
 
 def check_tables(
@@ -143,7 +142,7 @@ def check_models(task: Task, method: Method, labels: Labels, domains: Sequence[s
 def print_plan(
     task: Task, method: Method, folder: RunFolder, domains: Sequence[str], chosen: Sequence[str], fraction: float
 ) -> None:
-    """Print where each step's output lies: embeddings, weighted table, teachers, students and their evaluations."""
+    """Print where each step's output lies: embeddings, weighted table, teachers and students."""
     weighted = folder.weighted_table(method.prototypes) if method.prototypes else None
     print(f"EMBEDDINGS={shlex.quote(str(folder.embeddings)) if weighted else ''}")
     print(f"TABLE={shlex.quote(str(weighted or task.train))}")

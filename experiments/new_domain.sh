@@ -14,10 +14,8 @@ source experiments/settings.sh
 export FRACTION=${2:-1} NEW_DOMAIN=true
 export TASK RUN STUDENT=${STUDENT:-}
 place=$RUN/new_domain/$FRACTION
-methods=(new_domain few_labels_only) # in this order: the second one's default student is set when its turn comes
-[[ $FRACTION == 0 ]] && methods=(new_domain)
 evaluations=""
-for name in "${methods[@]}"; do
+for name in new_domain few_labels_only; do # in this order: the second one's default student is set when its turn comes
     export METHOD=experiments/methods/$name.yaml METHOD_FOLDER=$place/$name
     [[ $name == few_labels_only ]] && STUDENT=${STUDENT:-"{layers: 3, of: pretrained}"}
     step "$name"
@@ -25,7 +23,7 @@ for name in "${methods[@]}"; do
     source experiments/settings.sh # now with this METHOD
     plan --domain="$1" --fraction "$FRACTION"
     evaluations+="${EVALUATIONS[0]:+,${EVALUATIONS[0]}}"
-    [[ ${LABELS[0]} == 0 ]] && break # no student from the labels alone
+    [[ $FRACTION == 0 || ${LABELS[0]} == 0 ]] && break # no student from the labels alone
 done
 [[ -z $evaluations ]] && exit 0
 python experiments/methods_report.py --evaluations "${evaluations#,}" --out "$place/report-$(basename "${EVALUATIONS[0]}" .json).md"
