@@ -196,17 +196,23 @@ class StudyResults:
         return selected
 
     def comparable(self, setting: Setting) -> Comparable:
-        """The methods of a setting that have the domains and seeds of the reference, and which lack some."""
+        """The methods of a setting in the domains of the reference, on seeds that all of them have.
+
+        Where results are missing, methods or seeds are left out, so that as many results of methods as possible are
+        compared: a seed that has just been started, or a method that failed in one seed.
+        """
         selected = self.select(setting)
         anchor = selected.get(self.reference) or next(iter(selected.values()))
         domains = list(anchor)
-        seeds = [seed for seed in anchor[domains[0]].seeds if all(seed in part.seeds for part in anchor.values())]
-        series = {
-            name: {domain: by_domain[domain].of_seeds(seeds) for domain in domains}
-            for name, by_domain in selected.items()
-            if seeds and all(domain in by_domain and {*seeds} <= {*by_domain[domain].seeds} for domain in domains)
-        }
-        left_out = [name for name in selected if name not in series]
+        started = seeds_in_all(anchor, domains)
+        own = {name: seeds_in_all(by_domain, domains) for name, by_domain in selected.items()}
+        methods = [name for name in own if self.kind(name) == "method"] or list(own)
+        common = most_common([own[name] for name in methods], started)
+        seeds = [seed for seed in started if seed in common]
+        names = [name for name in own if seeds and {*seeds} <= {*own[name]}]
+        series = {name: {domain: selected[name][domain].of_seeds(seeds) for domain in domains} for name in names}
+        left_out = [name for name in own if name not in names]
+        left_out += [f"seed {seed}" for seed in started if seed not in seeds]
         return Comparable(anchor[domains[0]].cells[0], domains, seeds, series, left_out)
 
 
@@ -215,9 +221,10 @@ class Comparable(NamedTuple):
 
     Args:
         example: a cell of the reference.
-        domains, seeds: those of the reference; seeds that all its domains have.
-        series: by method, those that have all of these.
-        left_out: the other methods.
+        domains: those of the reference.
+        seeds: those that all compared methods have in all domains.
+        series: by method.
+        left_out: the other methods, and the other seeds of the reference.
     """
 
     example: CellFile
@@ -241,6 +248,29 @@ def read_results(folder: Path) -> StudyResults:
 def setting_of(cell: CellFile) -> Setting:
     point = cell["cell"]
     return Setting(point["task"], point["fraction"], point["exclude_domain"])
+
+
+def seeds_in_all(by_domain: ByDomain, domains: Sequence[str]) -> list[int]:
+    """The seeds of a method that have a result in each of these domains."""
+    if not all(domain in by_domain for domain in domains):
+        return []
+    return [seed for seed in by_domain[domains[0]].seeds if all(seed in by_domain[d].seeds for d in domains)]
+
+
+def most_common(own: Sequence[Sequence[int]], seeds: Sequence[int]) -> set[int]:
+    """The seeds that leave two methods and the most results, of methods that have them all; most seeds of equal ones.
+
+    Args:
+        own: the seeds of each method.
+        seeds: those to choose from.
+    """
+    by_methods = sorted(seeds, key=lambda seed: -sum(seed in each for each in own))
+
+    def value(found: set[int]) -> tuple[bool, int, int]:
+        methods = sum(found <= {*each} for each in own)
+        return methods > 1, len(found) * methods, len(found)
+
+    return max([{*by_methods[: i + 1]} for i in range(len(by_methods))], key=value, default=set())
 
 
 def by_seed(cells: dict[int, CellFile]) -> DomainResults:

@@ -31,11 +31,12 @@ class SettingScores:
 
     Args:
         metric: name of the score.
-        domains, seeds: those of the reference.
+        domains: those of the reference.
+        seeds: those that all compared methods have.
         scores: by domain, `MEAN` first, and method.
         comparisons: of the means over domains with the reference.
         domain_comparisons: of each domain, a family of its own.
-        left_out: methods that lack a result in a domain or seed.
+        left_out: methods and seeds that lack results.
     """
 
     metric: str
@@ -72,7 +73,7 @@ class StudyScores:
 
 
 def score_setting(results: StudyResults, setting: Setting) -> SettingScores:
-    """Scores and comparisons of all methods that have the seeds and domains of the reference."""
+    """Scores and comparisons of all methods on the seeds and domains that they have in common."""
     reference = results.reference
     example, domains, seeds, complete, left_out = results.comparable(setting)
     metric = metric_of(example)

@@ -25,7 +25,7 @@ from metakd.evaluation.sections.scores import changed_values, only_alone, summar
 from metakd.evaluation.sections.training import mean_of, seconds_of_steps
 from metakd.evaluation.statistics import Comparison, Verdict
 from metakd.evaluation.study_report import study_report
-from metakd.evaluation.study_results import read_results
+from metakd.evaluation.study_results import most_common, read_results
 from metakd.evaluation.study_scores import StudyScores
 from metakd.evaluation.text import shorten
 from metakd.studies.cells import read_cells
@@ -270,6 +270,32 @@ def test_missing_results_are_named(tmp_path: Path) -> None:
     edit_cell(study, {"method": "label_only"}, {"rows": {"guid": ["a"], "label": [0], "probabilities": [[1, 0]]}})
     with pytest.raises(InputError, match="hold different test rows of domain 'books' of task 'reviews'"):
         read_results(study)
+
+
+def test_a_seed_that_was_just_started_is_left_out(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    for path in (study / "cells").iterdir():
+        cell = json.loads(gzip.decompress(path.read_bytes()))["cell"]
+        if cell["seed"] == 3 and cell["kind"] == "method" and cell["method"] != "metakd":
+            path.unlink()
+    results = read_results(study)
+    found = results.comparable(results.settings[0])
+    assert found.seeds == [1, 2] and found.left_out == ["seed 3"]
+    assert [*found.series] == results.series
+    assert all(part.seeds == [1, 2] for by_domain in found.series.values() for part in by_domain.values())
+    cells = {tuple(cell["cell"][key] for key in ("method", "domain", "seed")): cell for cell in results.cells}
+    assert found.series["label_only"]["films"].cells[1] is cells["label_only", "films", 2]
+    assert {row[1] for row in summary_table(StudyScores(results)).rows} == {"2"}
+
+
+def test_seeds_that_are_compared_by_hand() -> None:
+    assert most_common([[1, 2, 3]] * 3, [1, 2, 3]) == {1, 2, 3}
+    assert most_common([[1, 2, 3]] * 3 + [[1, 3]], [1, 2, 3]) == {1, 2, 3}  # 9 results, and 8 with seeds 1 and 3
+    assert most_common([[1, 2, 3]] * 2 + [[1]] * 4, [1, 2, 3]) == {1, 2, 3}  # 6 results either way
+    assert most_common([[1, 2]] + [[2]] * 3, [1, 2]) == {2}
+    assert most_common([[1, 2], [2]], [1, 2]) == {2}  # the reference alone compares nothing
+    assert most_common([[1, 2]], [1, 2]) == {1, 2}
+    assert most_common([[]], []) == set()
 
 
 def test_a_study_without_results_is_refused(tmp_path: Path) -> None:

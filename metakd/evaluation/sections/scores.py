@@ -54,7 +54,7 @@ def by_domain_section(scores: StudyScores, settings: Sequence[Setting], title: s
 
 
 def summary_table(scores: StudyScores) -> Table:
-    """The mean over domains of every method that has all seeds, and its difference from the reference."""
+    """The mean over domains of every method, on the seeds that all have, and its difference from the reference."""
     results = scores.results
     rows = []
     for setting in results.settings:
