@@ -6,7 +6,7 @@ import numpy as np
 
 from metakd.evaluation.document import Table
 from metakd.evaluation.pictures import NamedTable, Section
-from metakd.evaluation.sections.scores import points
+from metakd.evaluation.sections.scores import difference_cells
 from metakd.evaluation.study_results import ByDomain, Setting
 from metakd.evaluation.study_scores import StudyScores
 
@@ -34,20 +34,15 @@ def translators_section(scores: StudyScores) -> list[Section]:
 
 
 def translators_table(scores: StudyScores, setting: Setting) -> Table:
-    """A row for each method of a task; methods that lack a seed of the reference have no difference."""
+    """A row for each method of a task; those that are left out of the comparison have no difference."""
     results = scores.results
     compared = {c.method: c for c in scores.of(setting).comparisons}
     rows = []
     for name, by_domain in results.select(setting).items():
-        comparison = compared.get(name)
-        difference = ["", "", ""]
-        if comparison is not None:
-            interval = f"{points(comparison.low)} to {points(comparison.high)}"
-            difference = [points(comparison.difference), interval, comparison.verdict]
         seeds = len({seed for part in by_domain.values() for seed in part.seeds})
         rows.append([
-            name, str(seeds), mean(by_domain, "bleu"), *difference, mean(by_domain, "beam_bleu"),
-            mean(by_domain, "chrf"), mean(by_domain, "length_ratio", "{:.3f}"),
+            name, str(seeds), mean(by_domain, "bleu"), *difference_cells(compared.get(name)),
+            mean(by_domain, "beam_bleu"), mean(by_domain, "chrf"), mean(by_domain, "length_ratio", "{:.3f}"),
             mean(by_domain, "parameters", "{:,.0f}"), mean(by_domain, "rows_per_second", "{:.0f}"),
             mean(by_domain, "beam_rows_per_second", "{:.0f}"),
         ])  # fmt: skip
