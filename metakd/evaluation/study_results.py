@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -202,18 +202,17 @@ class StudyResults:
         compared: a seed that has just been started, or a method that failed in one seed.
         """
         selected = self.select(setting)
-        anchor = selected.get(self.reference) or next(iter(selected.values()))
-        domains = list(anchor)
-        started = seeds_in_all(anchor, domains)
+        anchor = self.reference if self.reference in selected else next(iter(selected))
+        domains = list(selected[anchor])
         own = {name: seeds_in_all(by_domain, domains) for name, by_domain in selected.items()}
         methods = [name for name in own if self.kind(name) == "method"] or list(own)
-        common = most_common([own[name] for name in methods], started)
-        seeds = [seed for seed in started if seed in common]
-        names = [name for name in own if seeds and {*seeds} <= {*own[name]}]
+        common = most_common([own[name] for name in methods], own[anchor])
+        seeds = sorted(common)
+        names = [name for name in own if common and common <= own[name]]
         series = {name: {domain: selected[name][domain].of_seeds(seeds) for domain in domains} for name in names}
         left_out = [name for name in own if name not in names]
-        left_out += [f"seed {seed}" for seed in started if seed not in seeds]
-        return Comparable(anchor[domains[0]].cells[0], domains, seeds, series, left_out)
+        left_out += [f"seed {seed}" for seed in sorted(own[anchor] - common)]
+        return Comparable(selected[anchor][domains[0]].cells[0], domains, seeds, series, left_out)
 
 
 class Comparable(NamedTuple):
@@ -250,24 +249,22 @@ def setting_of(cell: CellFile) -> Setting:
     return Setting(point["task"], point["fraction"], point["exclude_domain"])
 
 
-def seeds_in_all(by_domain: ByDomain, domains: Sequence[str]) -> list[int]:
+def seeds_in_all(by_domain: ByDomain, domains: Sequence[str]) -> set[int]:
     """The seeds of a method that have a result in each of these domains."""
-    if not all(domain in by_domain for domain in domains):
-        return []
-    return [seed for seed in by_domain[domains[0]].seeds if all(seed in by_domain[d].seeds for d in domains)]
+    return set.intersection(*({*by_domain[domain].seeds} if domain in by_domain else set() for domain in domains))
 
 
-def most_common(own: Sequence[Sequence[int]], seeds: Sequence[int]) -> set[int]:
+def most_common(own: Sequence[Collection[int]], seeds: Collection[int]) -> set[int]:
     """The seeds that leave two methods and the most results, of methods that have them all; most seeds of equal ones.
 
     Args:
         own: the seeds of each method.
         seeds: those to choose from.
     """
-    by_methods = sorted(seeds, key=lambda seed: -sum(seed in each for each in own))
+    by_methods = sorted(seeds, key=lambda seed: (-sum(seed in each for each in own), seed))
 
     def value(found: set[int]) -> tuple[bool, int, int]:
-        methods = sum(found <= {*each} for each in own)
+        methods = sum(found.issubset(each) for each in own)
         return methods > 1, len(found) * methods, len(found)
 
     return max([{*by_methods[: i + 1]} for i in range(len(by_methods))], key=value, default=set())
