@@ -34,13 +34,11 @@ def main(task: Task, teacher: Path, embeddings: Path, out: Path, most_rows: int 
     step = Step(out, settings, inputs, {"task": task}, file=True, remake=remake)
     if step.finished():
         return
-    from metakd.data.labels import Labels
-    from metakd.data.tables import label_and_domain_names
+    from metakd.data.task_names import labels_and_domains
     from metakd.training.runtime import start
     from metakd.training.teacher_analysis import analyse_teacher
 
-    label_names, domain_names = label_and_domain_names(task.train, task.problem)
-    labels, domains = Labels(tuple(task.labels or label_names), task.problem), task.domains or domain_names
+    labels, domains = labels_and_domains(task)
     accelerator = start("fp32", task.training.cpu_tuning)  # the same numbers on every machine
     analysis = analyse_teacher(task, str(teacher), embeddings, labels, domains, most_rows, accelerator)
     analysis["seed"] = task.training.seed

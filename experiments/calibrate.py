@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,8 +68,8 @@ def main(
     rows = classifier.encode(table, domains, domain)
     logits, right = predict_logits(classifier.model, rows, accelerator), rows.labels
     if teacher is not None:
-        other = load_trained_classifier(teacher, None, accelerator, "off")
-        order = label_order(other.labels.names, labels.names, str(teacher))
+        other = load_trained_classifier(teacher, None, accelerator, "off").answering(replace(labels, domain=domain))
+        order = label_order(other.labels.names, labels, str(teacher))
         right = predict_logits(other.model, other.encode(table, domains, domain), accelerator)[:, order].argmax(1)
     missing = [name for number, name in enumerate(labels.names) if not (rows.labels == number).any()]
     if missing or len(rows) < FEW_ROWS:

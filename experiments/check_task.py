@@ -10,12 +10,13 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.config import Task
-from metakd.data.labels import Labels, look_alikes, stratum
-from metakd.data.tables import LABELLED, TRAINING, UNLABELLED, label_and_domain_names, read_rows
+from metakd.data.labels import Labels, look_alikes, split_label, stratum
+from metakd.data.tables import LABELLED, TRAINING, UNLABELLED, read_rows
+from metakd.data.task_names import labels_and_domains
 from metakd.errors import InputError, name_list, nearest
 from metakd.evaluation.text import shorten
 from metakd.methods.method import Method
-from metakd.training.plan import RunFolder, hidden_from_teacher
+from metakd.training.plan import DomainSelection, RunFolder, hidden_from_teacher
 
 log = logging.getLogger(__name__)
 MOST_NAMES = 20  # domains, or classes of a domain, that are printed
@@ -48,16 +49,17 @@ def main(
         new_domain: a chosen domain may have no dev and no test rows; its EVALUATIONS is empty without test rows.
     """
     task.require("train", "dev", "test")
-    label_names, domain_names = label_and_domain_names(task.train, task.problem)
-    labels, known = Labels(tuple(task.labels or label_names), task.problem), task.domains or domain_names
+    labels, known = labels_and_domains(task)
     labels.require_classes()
     chosen = [domain] if domain else domains.split() or known
     found = check_tables(task, labels, known, chosen, ("train",) if new_domain else ("train", "dev", "test"))
     hidden = hidden_from_teacher(exclude_domain or domain, fraction, bool(exclude_domain))
     hidden.check_domains(known)
+    if task.problem != "regression":
+        check_own_labels(task, found, chosen, hidden)
     if method is not None:
         check_unlabelled(task, method, known)
-        check_models(task, method, labels, known)
+        check_models(task, method, labels_and_domains(task, chosen[0])[0], known)
     for name, value in {"TRAIN": task.train, "TEST": task.test}.items():
         print(f"{name}={shlex.quote(value)}")
     print_array("DOMAINS", chosen)
@@ -96,6 +98,46 @@ def check_tables(
     for names in (*look_alikes(labels.names), *look_alikes(known)):
         log.warning("%s look alike; if they are one, write them in one way", name_list(names))
     return found
+
+
+def check_own_labels(
+    task: Task, found: dict[str, dict[str, Counter[str]]], chosen: Sequence[str], hidden: DomainSelection
+) -> None:
+    """Refuse classes that a chosen domain's student could not know; say where classes look like each domain's own.
+
+    Args:
+        found: what `check_tables` returns.
+    """
+    classes = {role: {name: class_names(task, counts) for name, counts in by.items()} for role, by in found.items()}
+    known = classes["train"]
+    labelled = [names for names in known.values() if names]
+    if not task.own_labels:
+        if len(labelled) > 1 and sum(map(len, labelled)) == len(set().union(*labelled)):
+            log.warning(
+                "NOTE: no class occurs in two domains; if each has its own, set task.own_labels: true, and a student "
+                "answers with its domain's classes alone"
+            )
+        return
+    for name in chosen:
+        Labels(tuple(sorted(known[name])), task.problem, name).require_classes()
+        for role in ("dev", "test"):
+            if lacking := sorted(classes[role].get(name, set()) - known[name]):
+                raise InputError(
+                    f"{getattr(task, role)}: domain {name!r} has the classes {name_list(lacking)}, of which "
+                    f"{task.train} has no row in this domain; add one, or take them out"
+                )
+    domain = hidden.exclude_domain or (hidden.domain if hidden.fraction == 0 else "")
+    elsewhere = set().union(*(names for name, names in known.items() if name != domain))
+    if domain and (unknown := sorted(known.get(domain, set()) - elsewhere)):
+        raise InputError(
+            f"all labels of domain {domain!r} are hidden, but no other domain has the classes {name_list(unknown)}; "
+            "let its teacher see some labels of each"
+        )
+
+
+def class_names(task: Task, counts: Counter[str]) -> set[str]:
+    """The single classes in the keys of a domain's counts."""
+    return {name for key in counts if key for name in split_label(key, task.problem)}
 
 
 def check_unlabelled(task: Task, method: Method, known: Sequence[str]) -> None:
@@ -152,7 +194,7 @@ def print_plan(
         teachers = [(path, selection) for path, selection in teachers if selection.domain in chosen]
     print_array("TEACHERS", (str(path) for path, _ in teachers))
     print_array("TEACHER_OPTIONS", (shlex.join(selection.options()) for _, selection in teachers))
-    students = [folder.student(method, name, fraction) for name in chosen]
+    students = [folder.student(task, method, name, fraction) for name in chosen]
     print_array("STUDENTS", (str(path) for path, _ in students))
     print_array("STUDENT_OPTIONS", (shlex.join(selection.options()) for _, selection in students))
     lists = [folder.teachers_of(task, method, domains, name) for name in chosen]

@@ -154,7 +154,7 @@ def command(step: StudyStep, remake: bool) -> list[str]:
             arguments = [f"--control={step.name}", *step.task, *step.selection.options(), *embeddings]
             return [*script("experiments/control.py"), *arguments, *out, *anew]
         case "evaluation":
-            arguments = [f"--model={step.model}", f"--table={step.table}", domain, "--rows=true"]
+            arguments = [f"--model={step.model}", f"--table={step.table}", domain, "--rows=true", *step.options]
             return [*script("experiments/evaluate.py"), *arguments, *out, *anew]
         case "analysis":
             arguments = [*step.task, f"--task.train={step.table}", f"--teacher={step.model}"]

@@ -13,7 +13,8 @@ from metakd.cli import run
 from metakd.config import Task
 from metakd.data.formats import Row
 from metakd.data.labels import Labels
-from metakd.data.tables import LABELLED, TRAINING, label_and_domain_names, read_rows
+from metakd.data.tables import LABELLED, TRAINING, read_rows
+from metakd.data.task_names import labels_and_domains
 from metakd.errors import InputError
 from metakd.fingerprint import code_fingerprint
 from metakd.manifests import write_json
@@ -58,9 +59,8 @@ def main(
     task.require("train", "dev", "test")
     if task.problem != "single_label":
         raise InputError(f"task.problem is {task.problem}; a control needs one class per row")
-    label_names, domain_names = label_and_domain_names(task.train)
-    DomainSelection(domain, fraction).check_domains(task.domains or domain_names)
-    labels = Labels(tuple(task.labels or label_names))
+    labels, domains = labels_and_domains(task, domain)
+    DomainSelection(domain, fraction).check_domains(domains)
     settings = {"control": control, "domain": domain, "fraction": fraction, "labels": labels.names}
     settings |= {"select_by": task.select_by, "seed": task.training.seed if fraction < 1 else None}
     step_inputs: dict[str, str | Path] = {"train": task.train, "dev": task.dev, "test": task.test}

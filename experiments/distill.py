@@ -52,19 +52,19 @@ def main(
     if step.finished():
         return
     from metakd.data.labels import Labels
-    from metakd.data.tables import label_and_domain_names
+    from metakd.data.task_names import labels_and_domains
     from metakd.models.model_io import ModelInfo, save_model
     from metakd.training.distillation import distill
     from metakd.training.prepared import prepare
     from metakd.training.runtime import Together, start_training
 
-    label_names, domain_names = label_and_domain_names(task.train, task.problem)
-    domains = task.domains or domain_names
+    labels, domains = labels_and_domains(task, selection.domain)
     selection.check_domains(domains)
-    names = task.labels or label_names
-    if not names and method.trains_classifier:
-        raise InputError(f"{task.train} has no labels; name the classes with --task.labels")
-    labels = Labels(tuple(names or ["none", "one"]), task.problem)  # an encoder's head is thrown away
+    if not labels.names and method.trains_classifier:
+        what = f"no label of domain {labels.domain}" if labels.domain else "no labels"
+        raise InputError(f"{task.train} has {what}; name the classes with --task.labels")
+    if not labels.names:  # an encoder's head is thrown away
+        labels = Labels(("none", "one"), task.problem, labels.domain)
     accelerator = start_training(task.training, beside(out, ".logs"))
     accelerator.init_trackers("student")
     step.resolved |= {"precision": accelerator.mixed_precision, "device": accelerator.device.type}

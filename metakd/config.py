@@ -211,6 +211,8 @@ class Task:
         unlabelled: more rows for the student: a table whose domains may be missing, and whose labels are not read.
         problem: "single_label"; "multi_label", with labels separated by `|`; or "regression", with numbers as labels.
         labels: class names in the order of the logits; by default those of the training table, sorted.
+        own_labels: each domain has classes of its own, as sets of intents have: a domain's student answers with those
+            of the domain's rows in the training table alone, and learns from the teacher's logits of these.
         domains: domain names; by default those of the training table, sorted.
         max_length: tokens that a row is cut to.
         epochs_scale: factor of all epochs of the method file; every run keeps at least one epoch.
@@ -228,6 +230,7 @@ class Task:
     unlabelled: str | None = None
     problem: ProblemType = "single_label"
     labels: list[str] | None = None
+    own_labels: bool = False
     domains: list[str] | None = None
     max_length: Annotated[int, Range(4, LONGEST_ROW)] = 128  # a row needs [CLS], [SEP] twice and a token
     epochs_scale: Annotated[float, Range(0, 1000, above=True)] = 1.0
@@ -236,6 +239,8 @@ class Task:
 
     def __post_init__(self) -> None:
         refuse_misspelt("task.student", self.student, STUDENTS)
+        if self.problem == "regression" and self.own_labels:
+            raise InputError("task.own_labels is true, but a regression has no classes; leave it out")
         if self.problem == "regression" and self.labels is not None:
             raise InputError(f"task.labels: {self.labels}: a regression has one output, 'score'; leave them out")
         if self.select_by == "accuracy" and self.problem != "single_label":
@@ -254,6 +259,8 @@ class Task:
         """What a model trained on this task depends on, beside the method and the content of its inputs."""
         names = ("problem", "labels", "domains", "max_length")
         settings = {**{name: getattr(self, name) for name in names}, "training": self.training.settings()}
+        if self.own_labels:  # unless set: as before there was this setting
+            settings["own_labels"] = True
         return settings if self.select_by is None else {**settings, "select_by": self.select_by}
 
     def require(self, *tables: str) -> None:

@@ -31,19 +31,24 @@ PROBLEM_TYPES: dict[ProblemType, str] = {
 class Labels:
     """The names of a model's outputs, in the order of its logits, and how a label is read.
 
+    Args:
+        domain: the domain whose classes alone these are; labels of other domains' rows are then not read. "" for
+            classes that all domains share.
+
     "single_label": a label is one name. "multi_label": names separated by `|`; a lone `|` says that no class
     applies. "regression": a number; the only output is called "score". An empty label means that the row has none.
     """
 
     names: tuple[str, ...]
     problem: ProblemType = "single_label"
+    domain: str = ""
 
     def require_classes(self) -> None:
         """Raise InputError where there is nothing to tell apart: a classifier of one class learns nothing."""
         if self.problem == "single_label" and len(self.names) < 2:
             raise InputError(
-                f"the task has the classes {name_list(self.names)}, a classifier needs two or more; add rows of other "
-                "classes, or name the classes in task.labels"
+                f"{f'domain {self.domain}' if self.domain else 'the task'} has the classes {name_list(self.names)}, a "
+                "classifier needs two or more; add rows of other classes, or name the classes in task.labels"
             )
 
     def first_unknown(self, label: str, names: Container[str] | None = None) -> str | None:

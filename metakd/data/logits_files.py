@@ -68,7 +68,8 @@ def read_logits(path: str | Path, labels: Labels, guids: Sequence[str], needed: 
     differ from 1 as far as numbers with two decimals do.
 
     Args:
-        labels: their names give the order of the C columns.
+        labels: their names give the order of the C columns. If they are one domain's, the file may know more classes;
+            the C probabilities are then what is left of all.
         guids: of all rows of the training tables [n].
         needed: rows (bool [n]) that the file must have.
 
@@ -101,8 +102,8 @@ def read_logits(path: str | Path, labels: Labels, guids: Sequence[str], needed: 
             problem = _problem_of_probabilities(numbers, labels)
         if problem:
             problems[problem].append(place)
-        else:
-            values[row] = numbers
+        elif numbers is not None:
+            values[row] = numbers[: len(labels.names)]
     if not columns:
         raise TableError(path, "has no rows; write the file again")
     missing = [repr(guid) for guid, row in row_of_guid.items() if needed[row] and not filled[row]]
@@ -125,18 +126,19 @@ def _row_numbers(path: Path, guids: Sequence[str]) -> dict[str, int]:
 
 
 def _value_columns(path: Path, columns: list[str], labels: Labels) -> list[str]:
-    """The names of the columns to read, in the order of the labels; logits are preferred to probabilities."""
+    """The names of the columns to read, first those of the labels in their order; logits rather than probabilities."""
     if "guid" not in columns:
         raise TableError(path, f"has no column 'guid'; its columns are {name_list(columns)}", 1)
     prefixes = (LOGIT,) if labels.problem == "regression" else (LOGIT, PROBABILITY)
     for prefix in prefixes:
         names = [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
         if names:
-            if sorted(names) != sorted(labels.names):
+            others = [name for name in names if name not in labels.names]
+            if len(names) - len(others) != len(labels.names) or (others and not labels.domain):
                 raise TableError(
                     path, f"has {prefix}columns for {name_list(names)}, the labels are {name_list(labels.names)}", 1
                 )
-            return [prefix + name for name in labels.names]
+            return [prefix + name for name in (*labels.names, *others)]
     wanted = [[prefix + name for name in labels.names] for prefix in (LOGIT, PROBABILITY)]
     raise TableError(
         path,
@@ -166,6 +168,6 @@ def _problem_of_probabilities(values: np.ndarray, labels: Labels) -> str:
 def _from_probabilities(values: np.ndarray, labels: Labels) -> np.ndarray:
     """Logits with these probabilities, which are first clipped to [1e-6, 1 - 1e-6]."""
     if labels.problem == "single_label":
-        values = values / values.sum(1, keepdims=True)
+        values = values / np.maximum(values.sum(1, keepdims=True), 1e-12)  # a domain's own classes may have none
     clipped = np.clip(values, 1e-6, 1 - 1e-6)
     return inverse_sigmoid(clipped) if labels.problem == "multi_label" else np.log(clipped)

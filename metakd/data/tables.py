@@ -39,7 +39,8 @@ def read_rows(
 ) -> Iterator[Row]:
     """Yield the checked rows of a table, in order, with the columns of `COLUMNS` and, if the table has it, `weight`.
 
-    Labels and domains come without space around them; null and NaN are empty.
+    Labels and domains come without space around them; null and NaN are empty. Where the labels are those of one
+    domain, rows of other domains come without label.
 
     Args:
         labels, domains: the names that are allowed; None allows any.
@@ -62,6 +63,8 @@ def read_rows(
             checked_columns = columns
         row = checked_texts(path, number, raw, required)
         row["label"], row["domain"] = row["label"].strip(), row["domain"].strip()
+        if labels is not None and labels.domain not in ("", row["domain"]):
+            row["label"] = ""
         unknown = labels.first_unknown(row["label"], label_names) if labels is not None and row["label"] else None
         if labels is not None and unknown is not None:
             allowed = (
@@ -143,17 +146,21 @@ def load_table(
 
 
 def label_and_domain_names(
-    path: str | Path, problem: ProblemType = "single_label", required: Sequence[str] = TRAINING
+    path: str | Path, problem: ProblemType = "single_label", domain: str = ""
 ) -> tuple[list[str], list[str]]:
-    """The class names and the domain names that occur in a table, each sorted.
+    """The class names and the domain names that occur in a training table, each sorted.
+
+    Args:
+        domain: whose class names are returned; "" for all.
 
     Raises:
         TableError: see `read_rows`.
         InputError: two names are one value in two spellings.
     """
     labels, domains = set(), set()
-    for row in read_rows(path, required=required):
-        labels.add(row["label"])
+    for row in read_rows(path, required=TRAINING):
+        if domain in ("", row["domain"]):
+            labels.add(row["label"])
         domains.add(row["domain"])
     label_names, domain_names = sorted_label_names(labels, problem), sorted(domains - {""})
     require_different(label_names, f"{path}, field 'label'")

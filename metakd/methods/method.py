@@ -148,7 +148,12 @@ class Method:
         return any(stage.trains_classifier for stage in self.stages)
 
     def check_task(self, task: Task) -> None:
-        """Refuse a task that the row weights or the stages do not fit."""
+        """Refuse a task that the teachers, the row weights or the stages do not fit."""
+        if task.own_labels and self.teacher.kind == "multi":
+            raise InputError(
+                "task.own_labels: teacher.kind multi averages the teachers of all domains, which do not know each "
+                "other's classes; use kind mix or meta"
+            )
         self.teacher.check_task(task)
         for stage in self.stages:
             one_class = stage.row_weight == "balanced" or stage.weights_before_shuffling.startswith("expertise")

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from metakd.data.labels import PROBLEM_TYPES, SCORE, Labels, ProblemType
-from metakd.errors import InputError
+from metakd.errors import InputError, name_list
 
 
 def is_classifier(config: PreTrainedConfig) -> bool:
@@ -37,17 +37,19 @@ def labels_of(config: PreTrainedConfig) -> Labels:
     return Labels(tuple(config.id2label[i] for i in range(config.num_labels)), problem)
 
 
-def label_order(columns: Sequence[str], wanted: Sequence[str], owner: str) -> list[int]:
+def label_order(columns: Sequence[str], wanted: Labels, owner: str) -> list[int]:
     """Column of each wanted label: logits[:, order] is in the wanted order.
 
     Raises:
-        InputError: the names are not the same set.
+        InputError: a label has no column, or a column no label, unless the labels are those of one domain alone.
     """
-    if sorted(columns) != sorted(wanted):
+    lacking = [name for name in wanted.names if name not in columns]
+    if lacking or (len(columns) > len(wanted.names) and not wanted.domain):
         raise InputError(
-            f"{owner} has the labels {list(columns)}, the student {list(wanted)}; labels are matched by name"
+            f"{owner} has the labels {name_list(columns)}, the student {name_list(wanted.names)}; labels are matched "
+            "by name"
         )
-    return [columns.index(name) for name in wanted]
+    return [columns.index(name) for name in wanted.names]
 
 
 def layer_prefix(model: PreTrainedModel) -> str:

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from metakd.data.labels import Labels
 from metakd.errors import InputError
+from metakd.models.classifier import label_order, labels_of, set_labels
 
 
 @torch.no_grad()
@@ -39,6 +41,28 @@ def shift_logits(model: PreTrainedModel, shift: Sequence[float]) -> None:
             f"the last layer of this {type(model).__name__} has no bias that could be shifted; use another classifier"
         )
     bias.add_(bias.new_tensor(shift))
+
+
+@torch.no_grad()
+def keep_outputs(model: PreTrainedModel, labels: Labels) -> None:
+    """Leave a classifier the logits of a domain's own classes alone, in their order; else it keeps all it has.
+
+    Its probabilities of these classes keep their ratios.
+
+    Raises:
+        InputError: the model lacks a class, or its logits do not come from a linear layer of their own.
+    """
+    known = labels_of(model.config)
+    order = label_order(known.names, labels, f"this {type(model).__name__}")
+    if not labels.domain or len(order) == len(known.names):
+        return
+    layer = last_layer(model)
+    layer.weight = nn.Parameter(layer.weight[order])
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(layer.bias[order])
+    layer.out_features = len(order)
+    set_labels(model.config, labels)
+    model.num_labels = len(order)  # some families compute their loss by it
 
 
 def require_logits(found: np.ndarray, wanted: np.ndarray, folder: str) -> None:

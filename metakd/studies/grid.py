@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -119,7 +120,7 @@ class TaskPlanner:
             )
         variant = f"{control}-{fraction!r}{'-excluded' if self.study.exclude_domain else ''}"
         out = self.root / "controls" / variant / f"{folder_name(domain)}.json"
-        content = {"control": control, "domain": domain, "fraction": fraction, "labels": self.labels}
+        content = {"control": control, "domain": domain, "fraction": fraction, "labels": self.classes(domain)}
         content |= {"select_by": self.task.select_by, "seed": self.seed if fraction < 1 else None}
         inputs, steps = {"train": self.task.train, "dev": self.task.dev}, []
         if control == "embeddings":
@@ -146,7 +147,16 @@ class TaskPlanner:
         """
         out = self.root / "evaluations" / made_by.relative_to(self.root) / f"{folder_name(domain)}.json"
         selection, table = DomainSelection(domain), Path(self.task.test)
-        return self.add_step("evaluation", out, [made_by], selection=selection, table=table, model=model)
+        options = (f"--classes={json.dumps(self.classes(domain))}",) if self.task.own_labels else ()
+        return self.add_step(
+            "evaluation", out, [made_by], selection=selection, table=table, model=model, options=options
+        )
+
+    def classes(self, domain: str) -> list[str]:
+        """The classes that a domain's models answer with."""
+        if not self.task.own_labels:
+            return self.labels
+        return self.source.names_of(self.task.train, self.task.problem, domain)[0]
 
     def add_cell(self, planned: PlannedCell) -> None:
         """Add a cell; controls and teachers come again with every student."""
@@ -206,7 +216,7 @@ class MethodPlanner:
             if "teacher" in self.planner.study.controls:
                 self.add_teacher_cell(teacher, trained[0][1], steps)
         table = weighted if any(stage.needs_prototypes for stage in method.stages) else None
-        student, selection = self.folder.student(method, self.domain, self.fraction)
+        student, selection = self.folder.student(task, method, self.domain, self.fraction)
         self.add_training(
             "student", student, table, [check, *(path for path, _ in trained)], name=self.name, selection=selection,
             teachers=tuple(teachers),

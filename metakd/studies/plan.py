@@ -36,7 +36,7 @@ class StudyStep:
         embeddings: of the training table.
         teachers: that the student learns from.
         model: to evaluate or to analyse.
-        options: more options of the script, of steps that make translations.
+        options: more options of the script, of evaluations and of steps that make translations.
     """
 
     kind: StepKind

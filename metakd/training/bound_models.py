@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -83,7 +83,7 @@ def load_models(
             "of its own; add a stage on logits or labels"
         )
     stage_teachers = {s.name: load(role) for s in plan.stages if (role := plan.stage_teacher(s)) is not None}
-    labels = labels_of(start.student.config)
+    labels = replace(labels, names=labels_of(start.student.config).names)
     bound: dict[str, tuple[Teacher | None, list[BoundTerm]]] = {}
     for stage in plan.stages:
         matched = stage_teachers.get(stage.name, teachers[0] if teachers else None) if stage.needs_activations else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,14 +21,16 @@ from metakd.data.encoding import Batch, EncodedRows, encode
 from metakd.data.labels import Labels
 from metakd.data.row_store import RowStore, create_store
 from metakd.data.tables import UNLABELLED, domain_names
-from metakd.errors import InputError
+from metakd.errors import InputError, name_list
 from metakd.models.classifier import is_classifier, labels_of
+from metakd.models.last_layer import keep_outputs
 from metakd.models.loading import first_not_finite, load_config
 from metakd.models.model_io import ModelInfo, load_info, save_model
 from metakd.models.views import compute_views
 from metakd.training.dry_run import load_with_tokenizer
 from metakd.training.runtime import start
 
+log = logging.getLogger(__name__)
 BATCH_SIZE = 64
 
 
@@ -51,7 +54,8 @@ class Classifier:
 
     def encode(self, table: str | Path, domains: list[str], domain: str = "") -> EncodedRows:
         """The rows of a labelled table that belong to a domain, or all of them, tokenised for this model."""
-        rows = encode(table, self.tokenizer, self.max_length, self.labels, domains)
+        labels = replace(self.labels, domain=domain)  # other domains may have classes of their own
+        rows = encode(table, self.tokenizer, self.max_length, labels, domains)
         return rows.of_domain(domains.index(domain)) if domain else rows
 
     def encode_texts(self, table: str | Path, domain: str = "") -> EncodedRows:
@@ -75,6 +79,17 @@ class LoadedClassifier(Classifier):
     def compute(self) -> Callable[[Batch], Tensor]:
         """A function from a batch to the logits [B, C]."""
         return logits_fn(self.model)
+
+    def answering(self, labels: Labels) -> LoadedClassifier:
+        """This classifier, answering with a domain's own classes alone if `labels` are such; its model is changed.
+
+        Raises:
+            InputError: other labels, see `metakd.models.last_layer.keep_outputs`.
+        """
+        keep_outputs(self.model, labels)
+        if len(labels.names) < len(self.labels.names):
+            log.info("a model of %d classes answers with %s alone", len(self.labels.names), name_list(labels.names))
+        return replace(self, labels=labels_of(self.model.config))
 
 
 def load_trained_classifier(

@@ -311,9 +311,12 @@ class RunFolder:
             return [folder / folder_name(domain) for folder, _ in teachers]
         return [folder for folder, _ in teachers]
 
-    def student(self, method: Method, domain: str, fraction: float = 1.0) -> tuple[Path, DomainSelection]:
-        """The folder of a domain's student, and what the student sees; without hidden labels it may be that of all."""
-        if method.one_student and fraction == 1 and self.hidden == DomainSelection():
+    def student(self, task: Task, method: Method, domain: str, fraction: float = 1.0) -> tuple[Path, DomainSelection]:
+        """The folder of a domain's student, and what the student sees.
+
+        It may be the student of all domains, unless labels are hidden or each domain has classes of its own.
+        """
+        if method.one_student and fraction == 1 and self.hidden == DomainSelection() and not task.own_labels:
             return self.method_folder / "student", DomainSelection()
         return self.method_folder / "students" / folder_name(domain), DomainSelection(domain, fraction)
 

@@ -169,7 +169,7 @@ def score_teachers(
         dev = load_dev(plan, teacher.tokenizer, labels, domains)
         if teacher.labels is None or dev is None:
             return None
-        order = label_order(teacher.labels.names, labels.names, teacher.name)
+        order = label_order(teacher.labels.names, labels, teacher.name)
         by_teacher.append(predict_logits(teacher.model, dev, accelerator, "teacher on dev")[:, order])
         targets = dev.labels
     if targets is None:

@@ -14,6 +14,7 @@ from metakd.data.tokenizers import same_tokens, tokens_around
 from metakd.errors import InputError
 from metakd.methods.stage import OUTPUTS, Stage, Term
 from metakd.models.domain_head import DomainHead
+from metakd.models.last_layer import keep_outputs
 from metakd.models.model_io import load_domain_head
 from metakd.models.student_init import cut_student, describe_start, fresh_student, kept_layers
 from metakd.objectives.terms import BoundTerm, bind
@@ -57,6 +58,7 @@ def start_student(plan: DistillationPlan, labels: Labels, teachers: Sequence[Tea
         student = source
     elif isinstance(spec, StudentFromTeacher):
         student = cut_student(source, spec)
+        keep_outputs(student, labels)
     else:
         student = fresh_student(spec, source, labels, tokens_around(tokenizer))
     if student is not source:

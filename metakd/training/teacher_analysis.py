@@ -77,7 +77,7 @@ def analyse_teacher(
         sample = np.sort(np.random.default_rng(task.training.seed).choice(usable, most_rows, replace=False))
     rows = all_rows.select(sample)
     logits, features = logits_and_features(teacher, rows, accelerator)
-    logits = logits[:, label_order(teacher.labels.names, labels.names, teacher_name)]
+    logits = logits[:, label_order(teacher.labels.names, labels, teacher_name)]
     vectors = {"before": np.asarray(store.values[sample]), "after": features}
     expertise = expertise_weights(rows.weights, logits, rows.labels, rows.labelled)
     return {

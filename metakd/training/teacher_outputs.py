@@ -68,7 +68,7 @@ def teacher_logits(
         if Path(teacher.name).is_dir():
             stores.insert(0, beside(teacher.name, ".logits"))
         by_table = [cached_logits(stores, teacher, table, max_length, accelerator) for table in tables]
-        order = label_order(teacher.labels.names, labels.names, teacher.name)
+        order = label_order(teacher.labels.names, labels, teacher.name)
         by_teacher.append(np.concatenate(by_table)[:, order])
     if len(by_teacher) == 1:
         return by_teacher[0]

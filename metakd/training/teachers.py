@@ -46,10 +46,13 @@ def load_teacher(name: str, task: Task, labels: Labels, domains: list[str], devi
     """A trained teacher, or a pretrained encoder of which only the activations are matched.
 
     Args:
-        labels: the task's.
+        labels: the student's, all of which a trained teacher must know.
         domains: the task's; the teacher's domain head is reordered to them.
     """
-    trained = is_classifier(load_config(name))
+    config = load_config(name)
+    trained = is_classifier(config)
+    if trained and labels.domain:  # it knows other domains' classes, too
+        labels = Labels(labels_of(config).names, labels.problem)
     model, tokenizer = load_with_tokenizer(name, labels, task.max_length)
     model.to(device).eval()
     loaded = load_domain_head(name, model.config.hidden_size)

@@ -149,6 +149,8 @@ def load_transfer_rows(
     of_domain = np.ones(len(rows), dtype=bool) if number is None else rows.domains == number
     if not of_domain.any():
         raise InputError(f"{train} has no row of domain {selection.domain!r}")
+    if labels.domain:  # labels of other domains are no classes of this student, so their prototype weights say nothing
+        rows = replace(rows, weights=np.where(of_domain, rows.weights, np.nan))
     rows = hide_labels(rows, of_domain, selection.fraction, task.training.seed, task.problem)
     extra = np.zeros(len(rows), dtype=bool)
     if "unlabelled" in plan.inputs:

@@ -39,6 +39,17 @@ def test_probabilities_are_converted_to_logits(tmp_path: Path) -> None:
     np.testing.assert_allclose(softmax(logits, 1), softmax(LOGITS, 1), atol=2e-6)
 
 
+@pytest.mark.parametrize("kinds", [("logits",), ("probabilities",)])
+def test_a_file_may_know_more_classes_than_one_domain(tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    """Of a domain's own classes the probabilities are those of all, divided by their sum."""
+    write_file(tmp_path / "o.jsonl", kinds=kinds)
+    logits = read_logits(tmp_path / "o.jsonl", Labels(("so\tso", "no"), domain="x"), GUIDS, ALL)
+    every = softmax(LOGITS, 1)[:, [2, 0]]
+    np.testing.assert_allclose(softmax(logits, 1), every / every.sum(1, keepdims=True), atol=2e-5)
+    with pytest.raises(TableError, match=r"columns for .*'so\\tso'\], the labels are \['no', 'yes'\]"):
+        read_logits(tmp_path / "o.jsonl", Labels(("no", "yes")), GUIDS, ALL)
+
+
 def test_rows_that_do_not_fit_are_counted_and_named(tmp_path: Path) -> None:
     path = tmp_path / "o.tsv"
     write_file(path)

@@ -136,9 +136,9 @@ def test_labels_are_matched_by_name(encoder: Callable[..., Path], tmp_path: Path
     load_classifier(str(encoder()), LABELS).save_pretrained(tmp_path / "trained")
     reloaded = load_classifier(str(tmp_path / "trained"), Labels(("yes", "no")))
     assert reloaded.config.id2label == {0: "no", 1: "yes"}  # the trained order stays
-    assert label_order(["no", "maybe", "yes"], ["yes", "no", "maybe"], "x") == [2, 0, 1]
+    assert label_order(["no", "maybe", "yes"], Labels(("yes", "no", "maybe")), "x") == [2, 0, 1]
     with pytest.raises(InputError, match=r"x has the labels \['no', 'yes'\], the student \['no', 'maybe'\]"):
-        label_order(["no", "yes"], ["no", "maybe"], "x")
+        label_order(["no", "yes"], Labels(("no", "maybe")), "x")
     with pytest.raises(InputError, match=r"classifies \['no', 'yes'\], the task has \['no', 'maybe'\]; start"):
         load_classifier(str(tmp_path / "trained"), Labels(("no", "maybe")))
     with pytest.raises(InputError, match=r"\(single_label instead of multi_label\)"):

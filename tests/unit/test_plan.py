@@ -217,16 +217,19 @@ def test_a_multi_task_teacher_has_a_folder_per_domain(task: Task) -> None:
     assert RUN.teachers_of(task, method, DOMAINS, "../x")[0].parent == folder  # a domain's name is no path
 
 
-def test_the_student_of_a_domain_may_be_that_of_all() -> None:
+def test_the_student_of_a_domain_may_be_that_of_all(task: Task) -> None:
     each, one = shipped("vanilla"), replace(shipped("vanilla"), one_student=True)
     of_books = (Path("run/method/students/books"), DomainSelection("books"))
-    assert RUN.student(each, "books") == of_books
-    assert RUN.student(one, "books") == RUN.student(one, "films") == (Path("run/method/student"), DomainSelection())
+    assert RUN.student(task, each, "books") == of_books
+    of_all = (Path("run/method/student"), DomainSelection())
+    assert RUN.student(task, one, "books") == RUN.student(task, one, "films") == of_all
+    # Nor where each domain has classes of its own.
+    assert RUN.student(replace(task, own_labels=True), one, "books") == of_books
     # Where labels of the domain are hidden from the student or its teacher, the student is its alone.
     hidden = RunFolder(Path("run"), Path("run/method"), DomainSelection("books", 0.5))
-    assert hidden.student(one, "books", 0.5) == (of_books[0], DomainSelection("books", 0.5))
+    assert hidden.student(task, one, "books", 0.5) == (of_books[0], DomainSelection("books", 0.5))
     assert (
-        RunFolder(Path("run"), Path("run/method"), DomainSelection(exclude_domain="books")).student(one, "books")
+        RunFolder(Path("run"), Path("run/method"), DomainSelection(exclude_domain="books")).student(task, one, "books")
         == of_books
     )
     with pytest.raises(InputError, match=r"one_student: teacher\.kind single trains a teacher for each domain"):

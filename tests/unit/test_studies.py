@@ -138,6 +138,23 @@ def test_each_step_is_planned_once(tmp_path: Path, make_study: Callable[..., Stu
     assert len(plan.unfinished(lambda planned: False).cells) == 12 + 8 + 4  # controls without seeds are one result
 
 
+def test_models_answer_with_their_domains_classes(
+    tmp_path: Path, make_study: Callable[..., Study], tables: Tables
+) -> None:
+    for path in tables.values():
+        rows = [
+            {**row, "label": "dull"} if (row["domain"], row["label"]) == ("films", "negative") else row
+            for row in read_rows(path)
+        ]
+        write_rows(path, rows)
+    plan = plan_study(make_study(controls=["teacher"], overrides={"task.own_labels": True}), tmp_path)
+    evaluations = [step for step in plan.steps.values() if step.kind == "evaluation"]
+    assert len(evaluations) == 6  # of the teacher, too
+    for step in evaluations:
+        classes = '"dull", "positive"' if step.selection.domain == "films" else '"negative", "positive"'
+        assert step.options == (f"--classes=[{classes}]",)
+
+
 def test_a_plan_leaves_out_what_is_finished(tmp_path: Path, make_study: Callable[..., Study]) -> None:
     study = make_study(methods={"metakd": METAKD, "vanilla": VANILLA}, domains=["books", "films"])
     plan = plan_study(study, tmp_path)

@@ -1,0 +1,25 @@
+"""What a task's models tell apart: its classes and its domains."""
+
+from __future__ import annotations
+
+from metakd.config import Task
+from metakd.data.labels import Labels
+from metakd.data.tables import label_and_domain_names
+
+
+def labels_and_domains(task: Task, domain: str = "") -> tuple[Labels, list[str]]:
+    """The classes of a task's models, none if no row has a label, and the names of its domains.
+
+    Args:
+        domain: whose model it is, which has that domain's classes alone if the task's domains have classes of their
+            own; "" for a model of all domains.
+
+    Raises:
+        TableError: see `metakd.data.tables.read_rows`.
+    """
+    own = domain if task.own_labels else ""
+    found, domains = label_and_domain_names(task.train, task.problem, own)
+    names = task.labels or found
+    if own:
+        names = [name for name in names if name in found]
+    return Labels(tuple(names), task.problem, own), task.domains or domains
