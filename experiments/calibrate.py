@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +68,7 @@ def main(
     rows = classifier.encode(table, domains, domain)
     logits, right = predict_logits(classifier.model, rows, accelerator), rows.labels
     if teacher is not None:
-        other = load_trained_classifier(teacher, None, accelerator, "off").answering(replace(labels, domain=domain))
+        other = load_trained_classifier(teacher, None, accelerator, "off").answering(labels)
         order = label_order(other.labels.names, labels, str(teacher))
         right = predict_logits(other.model, other.encode(table, domains, domain), accelerator)[:, order].argmax(1)
     missing = [name for number, name in enumerate(labels.names) if not (rows.labels == number).any()]

@@ -10,15 +10,16 @@ from pathlib import Path
 
 from metakd.cli import run
 from metakd.config import Task
-from metakd.data.labels import Labels, look_alikes, split_label, stratum
+from metakd.data.labels import SEPARATOR, Labels, look_alikes, split_label, stratum
 from metakd.data.tables import LABELLED, TRAINING, UNLABELLED, read_rows
-from metakd.data.task_names import labels_and_domains
+from metakd.data.task_names import labels_and_domains, require_known_elsewhere
 from metakd.errors import InputError, name_list, nearest
 from metakd.evaluation.text import shorten
 from metakd.methods.method import Method
-from metakd.training.plan import DomainSelection, RunFolder, hidden_from_teacher
+from metakd.training.plan import RunFolder, hidden_from_teacher
 
 log = logging.getLogger(__name__)
+LONE = {"multi_label": SEPARATOR, "regression": "with a number"}  # what is counted where a label names no class
 MOST_NAMES = 20  # domains, or classes of a domain, that are printed
 
 
@@ -55,8 +56,14 @@ def main(
     found = check_tables(task, labels, known, chosen, ("train",) if new_domain else ("train", "dev", "test"))
     hidden = hidden_from_teacher(exclude_domain or domain, fraction, bool(exclude_domain))
     hidden.check_domains(known)
-    if task.problem != "regression":
-        check_own_labels(task, found, chosen, hidden)
+    classes = {role: {name: class_names(task, counts) for name, counts in by.items()} for role, by in found.items()}
+    if task.own_labels:
+        check_own_labels(task, classes, chosen)
+        hides = hidden.exclude_domain or (hidden.domain if hidden.fraction == 0 else "")
+        if hides in chosen and (method is None or method.teacher.kind != "none"):
+            require_known_elsewhere(hides, classes["train"])
+    else:
+        note_own_labels(classes["train"])
     if method is not None:
         check_unlabelled(task, method, known)
         check_models(task, method, labels_and_domains(task, chosen[0])[0], known)
@@ -88,7 +95,7 @@ def check_tables(
         path = getattr(task, role)
         for row in read_rows(path, labels, known, TRAINING if role == "train" else LABELLED):
             label = row["label"]
-            by_domain[row["domain"]][label and (stratum(label, labels.problem) or "with a number")] += 1
+            by_domain[row["domain"]][label and (stratum(label, labels.problem) or LONE[labels.problem])] += 1
         for name in chosen:
             if name not in by_domain and role in needed:
                 raise InputError(f"{path} has no row of domain {name!r}; add some, or distil for other domains")
@@ -100,38 +107,35 @@ def check_tables(
     return found
 
 
-def check_own_labels(
-    task: Task, found: dict[str, dict[str, Counter[str]]], chosen: Sequence[str], hidden: DomainSelection
-) -> None:
-    """Refuse classes that a chosen domain's student could not know; say where classes look like each domain's own.
+def check_own_labels(task: Task, classes: dict[str, dict[str, set[str]]], chosen: Sequence[str]) -> None:
+    """Refuse classes of a chosen domain that its student could not know.
 
     Args:
-        found: what `check_tables` returns.
+        classes: of "train", "dev" and "test" by domain.
     """
-    classes = {role: {name: class_names(task, counts) for name, counts in by.items()} for role, by in found.items()}
-    known = classes["train"]
-    labelled = [names for names in known.values() if names]
-    if not task.own_labels:
-        if len(labelled) > 1 and sum(map(len, labelled)) == len(set().union(*labelled)):
-            log.warning(
-                "NOTE: no class occurs in two domains; if each has its own, set task.own_labels: true, and a student "
-                "answers with its domain's classes alone"
-            )
-        return
     for name in chosen:
-        Labels(tuple(sorted(known[name])), task.problem, name).require_classes()
+        known = classes["train"][name]
+        Labels(tuple(sorted(known)), task.problem, name).require_classes()
         for role in ("dev", "test"):
-            if lacking := sorted(classes[role].get(name, set()) - known[name]):
+            if lacking := sorted(classes[role].get(name, set()) - known):
                 raise InputError(
                     f"{getattr(task, role)}: domain {name!r} has the classes {name_list(lacking)}, of which "
                     f"{task.train} has no row in this domain; add one, or take them out"
                 )
-    domain = hidden.exclude_domain or (hidden.domain if hidden.fraction == 0 else "")
-    elsewhere = set().union(*(names for name, names in known.items() if name != domain))
-    if domain and (unknown := sorted(known.get(domain, set()) - elsewhere)):
-        raise InputError(
-            f"all labels of domain {domain!r} are hidden, but no other domain has the classes {name_list(unknown)}; "
-            "let its teacher see some labels of each"
+
+
+def note_own_labels(classes: dict[str, set[str]]) -> None:
+    """Say so where each domain seems to have classes of its own.
+
+    Args:
+        classes: of the training table by domain.
+    """
+    labelled = [names for names in classes.values() if names]
+    several = len(labelled) > 1 and all(len(names) > 1 for names in labelled)
+    if several and sum(map(len, labelled)) == len(set().union(*labelled)):
+        log.warning(
+            "NOTE: no class occurs in two domains; if each has its own, set task.own_labels: true, and a student "
+            "answers with its domain's classes alone"
         )
 
 

@@ -61,8 +61,11 @@ def main(
     labels, domains = labels_and_domains(task, selection.domain)
     selection.check_domains(domains)
     if not labels.names and method.trains_classifier:
-        what = f"no label of domain {labels.domain}" if labels.domain else "no labels"
-        raise InputError(f"{task.train} has {what}; name the classes with --task.labels")
+        if labels.domain:
+            raise InputError(
+                f"{task.train} has no label of domain {labels.domain!r}, whose classes are its own; add some"
+            )
+        raise InputError(f"{task.train} has no labels; name the classes with --task.labels")
     if not labels.names:  # an encoder's head is thrown away
         labels = Labels(("none", "one"), task.problem, labels.domain)
     accelerator = start_training(task.training, beside(out, ".logs"))
@@ -75,7 +78,10 @@ def main(
         histories = distill(prepared, step.scratch)
         if accelerator.is_main_process:
             student = prepared.student if method.trains_classifier else prepared.student.base_model
-            info = ModelInfo(domains, task.max_length, starts_from=prepared.starts_from, notes=prepared.notes)
+            info = ModelInfo(
+                domains, task.max_length, starts_from=prepared.starts_from, notes=prepared.notes,
+                own_labels_of=prepared.labels.domain,
+            )  # fmt: skip
             save_model(folder, student, prepared.tokenizer, info, prepared.auxiliary_modules)
             write_json(folder / "history.json", histories)
     accelerator.end_training()

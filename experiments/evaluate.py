@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from metakd.cli import run
+from metakd.config import checked_names
 from metakd.errors import InputError
 from metakd.fingerprint import code_fingerprint
 from metakd.manifests import write_json
@@ -41,13 +41,14 @@ def main(
         cpu_tuning: "off" computes with stock PyTorch on a CPU; the scores are equal, up to rounding.
         remake: make the file anew if other code made it.
     """
-    if classes and not domain:
+    classes = checked_names(classes, "classes")
+    if classes is not None and not domain:
         raise InputError("classes are a domain's own; name the domain, too")
     inputs: dict[str, str | Path] = {"table": table, "model": model}
     if teacher is not None:
         inputs["teacher"] = teacher
     settings: dict[str, Any] = {"domain": domain, "max_length": max_length, **({"rows": True} if rows else {})}
-    if classes:
+    if classes is not None:
         settings["classes"] = classes
     step = Step(out, settings, inputs, {"cpu_tuning": cpu_tuning}, file=True, remake=remake)
     if step.finished():
@@ -66,7 +67,7 @@ def main(
     accelerator = start("auto", cpu_tuning)
     result: dict[str, Any] = {"table": str(table), "domain": domain, "code": code_fingerprint()}
     classifier = load_trained_classifier(model, max_length, accelerator, cpu_tuning)
-    if classes:
+    if classes is not None:
         classifier = classifier.answering(Labels(tuple(classes), classifier.labels.problem, domain))
     labels = classifier.labels
     encoded, logits, scores = evaluate(classifier, table, domains, domain, accelerator)
@@ -76,7 +77,7 @@ def main(
         result["rows"] = prediction_rows(encoded.guids, encoded.labels, values, labels.problem)
     if teacher is not None:
         reference = load_trained_classifier(teacher, max_length, accelerator, cpu_tuning)
-        reference = reference.answering(replace(labels, domain=domain))
+        reference = reference.answering(labels)
         _, teacher_logits, scores = evaluate(reference, table, domains, domain, accelerator)
         result["teacher"] = {**scores, **model_facts(teacher)}
         teacher_logits = teacher_logits[:, label_order(reference.labels.names, labels, str(teacher))]

@@ -46,9 +46,11 @@ class Labels:
     def require_classes(self) -> None:
         """Raise InputError where there is nothing to tell apart: a classifier of one class learns nothing."""
         if self.problem == "single_label" and len(self.names) < 2:
+            whose, remedy = "the task", "add rows of other classes, or name the classes in task.labels"
+            if self.domain:
+                whose, remedy = f"domain {self.domain!r}", "add rows of other classes to the training table"
             raise InputError(
-                f"{f'domain {self.domain}' if self.domain else 'the task'} has the classes {name_list(self.names)}, a "
-                "classifier needs two or more; add rows of other classes, or name the classes in task.labels"
+                f"{whose} has the classes {name_list(self.names)}, a classifier needs two or more; {remedy}"
             )
 
     def first_unknown(self, label: str, names: Container[str] | None = None) -> str | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from metakd.config import Task
 from metakd.data.labels import Labels
 from metakd.data.tables import label_and_domain_names
+from metakd.errors import InputError, name_list
 
 
 def labels_and_domains(task: Task, domain: str = "") -> tuple[Labels, list[str]]:
@@ -23,3 +26,17 @@ def labels_and_domains(task: Task, domain: str = "") -> tuple[Labels, list[str]]
     if own:
         names = [name for name in names if name in found]
     return Labels(tuple(names), task.problem, own), task.domains or domains
+
+
+def require_known_elsewhere(domain: str, classes: Mapping[str, Collection[str]]) -> None:
+    """Refuse a domain whose labels are hidden from its teacher, if no other domain has its classes.
+
+    Args:
+        classes: of the training table by domain.
+    """
+    elsewhere = {name for other, names in classes.items() if other != domain for name in names}
+    if unknown := sorted(set(classes.get(domain, ())) - elsewhere):
+        raise InputError(
+            f"all labels of domain {domain!r} are hidden, but no other domain has the classes {name_list(unknown)}; "
+            "let its teacher see some labels of each"
+        )

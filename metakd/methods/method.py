@@ -162,6 +162,12 @@ class Method:
                     f"stage {stage.name}: row_weight {stage.row_weight} needs one true class per row, which a "
                     f"{task.problem} task does not have; use uniform or prototype"
                 )
+            weighted = stage.row_weight != "uniform" and "other_domains" in stage.rows
+            if task.own_labels and weighted and task.problem != "single_label":
+                raise InputError(
+                    f"stage {stage.name}: with task.own_labels, rows of other_domains have no label of a student's; in "
+                    f"a {task.problem} task their row_weight must be uniform"
+                )
             if "extra" in stage.rows:
                 task.require("unlabelled")
 

@@ -45,7 +45,7 @@ def shift_logits(model: PreTrainedModel, shift: Sequence[float]) -> None:
 
 @torch.no_grad()
 def keep_outputs(model: PreTrainedModel, labels: Labels) -> None:
-    """Leave a classifier the logits of a domain's own classes alone, in their order; else it keeps all it has.
+    """Leave a classifier the logits of a domain's own classes alone, in their order; else it keeps what it has.
 
     Its probabilities of these classes keep their ratios.
 
@@ -53,8 +53,8 @@ def keep_outputs(model: PreTrainedModel, labels: Labels) -> None:
         InputError: the model lacks a class, or its logits do not come from a linear layer of their own.
     """
     known = labels_of(model.config)
-    order = label_order(known.names, labels, f"this {type(model).__name__}")
-    if not labels.domain or len(order) == len(known.names):
+    order = label_order(known.names, labels, model.name_or_path or f"this {type(model).__name__}")
+    if not labels.domain or known.names == labels.names:
         return
     layer = last_layer(model)
     layer.weight = nn.Parameter(layer.weight[order])

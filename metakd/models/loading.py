@@ -86,6 +86,12 @@ def load_classifier(name: str, labels: Labels) -> PreTrainedModel:
     return load_weights(AutoModelForSequenceClassification, name, config, trained)
 
 
+def labels_to_load(name: str, labels: Labels) -> Labels:
+    """The labels to load a model by: all that a trained classifier knows, where one domain's are kept of it."""
+    config = load_config(name)
+    return Labels(labels_of(config).names, labels.problem) if labels.domain and is_classifier(config) else labels
+
+
 def load_encoder(name: str) -> PreTrainedModel:
     """A pretrained encoder without classification head, in fp32.
 

@@ -36,6 +36,7 @@ class ModelInfo:
         recipe: of a teacher: the method file's `teacher` and, if they were used, its `prototypes`.
         starts_from: of a student: the weights that it started from.
         notes: what a reader of its results must know.
+        own_labels_of: the domain whose classes alone it knows; "" for classes that all domains share.
     """
 
     domains: list[str]
@@ -43,6 +44,7 @@ class ModelInfo:
     recipe: dict[str, Any] = field(default_factory=dict)
     starts_from: str = ""
     notes: list[str] = field(default_factory=list)
+    own_labels_of: str = ""
 
 
 def save_model(
@@ -97,6 +99,7 @@ def info_fault(content: Any) -> str | None:
     if not isinstance(content, dict):
         return "it holds no mapping"
     types: dict[str, type] = {"domains": list, "max_length": int, "recipe": dict, "starts_from": str, "notes": list}
+    types["own_labels_of"] = str
     for name, kind in types.items():
         if name not in content and name in ("domains", "max_length"):
             return f"{name} is missing"

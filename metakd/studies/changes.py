@@ -32,10 +32,15 @@ def read_settings(
 
 
 def option_text(value: Any) -> str:
-    """A value as the command line takes it: text as it is, everything else as JSON."""
+    """A value as the command line takes it: text as it is, everything else as JSON.
+
+    It is read as YAML, which does not know the two escapes that stand for one character in plain JSON.
+    """
     if isinstance(value, str):
         return value
-    return json.dumps(asdict(value) if is_dataclass(value) and not isinstance(value, type) else value)
+    return json.dumps(
+        asdict(value) if is_dataclass(value) and not isinstance(value, type) else value, ensure_ascii=False
+    )
 
 
 def whole_lists(file: str, content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 
 from metakd.config import Student, Task
 from metakd.data.tables import label_and_domain_names
+from metakd.data.task_names import require_known_elsewhere
 from metakd.errors import InputError, nearest
 from metakd.manifests import content_hash, to_jsonable
 from metakd.methods.method import Method
 from metakd.paths import folder_name, settings_key
-from metakd.studies.changes import read_settings
+from metakd.studies.changes import option_text, read_settings
 from metakd.studies.plan import Plan, PlannedAnalysis, PlannedCell, StepKind, StudyStep, key_of
 from metakd.studies.study import Cell, CellKind, Study, student_text
 from metakd.training.plan import DomainSelection, RunFolder, hidden_from_teacher, plan_distillation, plan_teacher
@@ -147,7 +147,7 @@ class TaskPlanner:
         """
         out = self.root / "evaluations" / made_by.relative_to(self.root) / f"{folder_name(domain)}.json"
         selection, table = DomainSelection(domain), Path(self.task.test)
-        options = (f"--classes={json.dumps(self.classes(domain))}",) if self.task.own_labels else ()
+        options = (f"--classes={option_text(self.classes(domain))}",) if self.task.own_labels else ()
         return self.add_step(
             "evaluation", out, [made_by], selection=selection, table=table, model=model, options=options
         )
@@ -156,7 +156,8 @@ class TaskPlanner:
         """The classes that a domain's models answer with."""
         if not self.task.own_labels:
             return self.labels
-        return self.source.names_of(self.task.train, self.task.problem, domain)[0]
+        found = self.source.names_of(self.task.train, self.task.problem, domain)[0]
+        return [name for name in self.labels if name in found]
 
     def add_cell(self, planned: PlannedCell) -> None:
         """Add a cell; controls and teachers come again with every student."""
@@ -192,6 +193,8 @@ class MethodPlanner:
         self.domain, self.fraction = domain, fraction
         excluded = task.study.exclude_domain
         self.hidden = hidden_from_teacher(domain, fraction, excluded)
+        if task.task.own_labels and method.teacher.kind != "none" and (excluded or fraction == 0):
+            require_known_elsewhere(domain, {name: task.classes(name) for name in task.domains})
         variant = f"{folder_name(name)}-{settings_key([task.student, fraction, excluded])}"
         self.folder = RunFolder(task.root, task.root / "methods" / variant, self.hidden)
         self.settings = to_jsonable({"task": task.task, "method": method})

@@ -53,9 +53,17 @@ class Classifier:
     max_length: int
 
     def encode(self, table: str | Path, domains: list[str], domain: str = "") -> EncodedRows:
-        """The rows of a labelled table that belong to a domain, or all of them, tokenised for this model."""
-        labels = replace(self.labels, domain=domain)  # other domains may have classes of their own
-        rows = encode(table, self.tokenizer, self.max_length, labels, domains)
+        """The rows of a labelled table that belong to a domain, or all of them, tokenised for this model.
+
+        Raises:
+            InputError: the model knows the classes of another domain alone.
+        """
+        if self.labels.domain not in ("", domain):
+            raise InputError(
+                f"this model knows the classes of domain {self.labels.domain!r} alone; give it that domain's rows, by "
+                "--domain"
+            )
+        rows = encode(table, self.tokenizer, self.max_length, self.labels, domains)
         return rows.of_domain(domains.index(domain)) if domain else rows
 
     def encode_texts(self, table: str | Path, domain: str = "") -> EncodedRows:
@@ -89,7 +97,7 @@ class LoadedClassifier(Classifier):
         keep_outputs(self.model, labels)
         if len(labels.names) < len(self.labels.names):
             log.info("a model of %d classes answers with %s alone", len(self.labels.names), name_list(labels.names))
-        return replace(self, labels=labels_of(self.model.config))
+        return replace(self, labels=replace(labels, names=labels_of(self.model.config).names))
 
 
 def load_trained_classifier(
@@ -111,7 +119,7 @@ def load_trained_classifier(
     config, info = load_config(str(folder)), load_info(folder)
     if not is_classifier(config):
         raise InputError(f"{folder} holds no trained classifier")
-    labels = labels_of(config)
+    labels = replace(labels_of(config), domain=info.own_labels_of if info else "")
     length = max_length or (info.max_length if info else 128)
     model, tokenizer = load_with_tokenizer(str(folder), labels, length)
     require_room(length, tokenizer)

@@ -25,6 +25,14 @@ from metakd.training.teacher_outputs import TeacherOutputs
 from metakd.weighting.row_weights import batch_means, teacher_weights
 
 
+def own_logits(logits: np.ndarray, dev: EncodedRows, train: EncodedRows) -> np.ndarray:
+    """Logits of dev rows [n, C], -inf for the classes that no training row of the row's domain has."""
+    classes = train.labels if train.labels.ndim == 2 else np.eye(logits.shape[1])[train.labels]
+    known = np.zeros((1 + max(train.domains.max(), dev.domains.max()), logits.shape[1]), dtype=bool)
+    np.logical_or.at(known, train.domains, classes > 0)
+    return np.where(known[dev.domains], logits, -np.inf)
+
+
 class TeacherJob(TrainingJob):
     """Train one teacher on all its domains; epochs are compared by the macro-average of the domains' dev scores.
 
@@ -38,7 +46,7 @@ class TeacherJob(TrainingJob):
         labels: the task's.
         accelerator: of this process.
         seed: of shuffled row weights.
-        select_by: the dev score, see `metakd.config.Task`.
+        select_by, own_labels: see `metakd.config.Task`; the first is the dev score.
     """
 
     rows: EncodedRows
@@ -55,6 +63,7 @@ class TeacherJob(TrainingJob):
         accelerator: Accelerator,
         seed: int = 1,
         select_by: SelectBy | None = None,
+        own_labels: bool = False,
     ) -> None:
         weights = {"label": teacher_weights(recipe.row_weight, rows, seed)}
         scales = {"label": 1.0}
@@ -65,6 +74,7 @@ class TeacherJob(TrainingJob):
         super().__init__(MetaTeacherObjective(teacher, head, labels.problem), rows, scales, weights, denominators)
         self.teacher, self.dev, self.labels, self.accelerator = teacher, dev, labels, accelerator
         self.domains, self.variant, self.select_by = domains, recipe.false_labels, select_by
+        self.own_labels = own_labels
         self.false_domain: np.ndarray | None = None
 
     def start_epoch(self, steps: list[np.ndarray], generator: np.random.Generator) -> None:
@@ -80,7 +90,8 @@ class TeacherJob(TrainingJob):
     def score(self) -> dict[str, float] | None:
         if not len(self.dev):
             return None
-        predictions = self.labels.predicted(predict_logits(self.teacher, self.dev, self.accelerator, "dev"))
+        logits = predict_logits(self.teacher, self.dev, self.accelerator, "dev")
+        predictions = self.labels.predicted(own_logits(logits, self.dev, self.rows) if self.own_labels else logits)
         by_domain = headline_by_domain(
             predictions, self.dev.labels, self.dev.domains, self.domains, self.labels.problem, self.select_by
         )
@@ -119,7 +130,7 @@ class MultiTaskJob(TrainingJob):
         rows, dev: encoded tables.
         labels: the task's.
         accelerator: of this process.
-        select_by: the dev score, see `metakd.config.Task`.
+        select_by, own_labels: see `metakd.config.Task`; the first is the dev score.
     """
 
     rows: EncodedRows
@@ -133,11 +144,12 @@ class MultiTaskJob(TrainingJob):
         labels: Labels,
         accelerator: Accelerator,
         select_by: SelectBy | None = None,
+        own_labels: bool = False,
     ) -> None:
         weights = {"label": np.ones(len(rows))}
         super().__init__(MultiTaskObjective(models, labels.problem), rows, {"label": 1.0}, weights, weights)
         self.models, self.dev, self.domains, self.labels = models, dev, domains, labels
-        self.accelerator, self.select_by = accelerator, select_by
+        self.accelerator, self.select_by, self.own_labels = accelerator, select_by, own_labels
 
     def inputs(self, rows: np.ndarray, device: torch.device) -> tuple[Any, ...]:
         return (to_device(self.rows.batch(rows), device),)
@@ -149,7 +161,8 @@ class MultiTaskJob(TrainingJob):
         for k, (name, model) in enumerate(zip(self.domains, self.models, strict=True)):
             dev = self.dev.of_domain(k)
             if len(dev):
-                predictions = self.labels.predicted(predict_logits(model, dev, self.accelerator, f"dev {name}"))
+                logits = predict_logits(model, dev, self.accelerator, f"dev {name}")
+                predictions = self.labels.predicted(own_logits(logits, dev, self.rows) if self.own_labels else logits)
                 by_domain[name] = headline(predictions, dev.labels, self.labels.problem, self.select_by)
         return {"score": float(np.mean(list(by_domain.values()))), **by_domain}
 

@@ -15,6 +15,7 @@ from metakd.errors import InputError
 from metakd.methods.stage import OUTPUTS, Stage, Term
 from metakd.models.domain_head import DomainHead
 from metakd.models.last_layer import keep_outputs
+from metakd.models.loading import labels_to_load
 from metakd.models.model_io import load_domain_head
 from metakd.models.student_init import cut_student, describe_start, fresh_student, kept_layers
 from metakd.objectives.terms import BoundTerm, bind
@@ -53,14 +54,14 @@ def start_student(plan: DistillationPlan, labels: Labels, teachers: Sequence[Tea
         source, tokenizer = teachers[0].model, teachers[0].tokenizer
     else:
         name = plan.inputs["student" if isinstance(spec, str) else "pretrained"]
-        source, tokenizer = load_with_tokenizer(name, labels, max_length)
+        source, tokenizer = load_with_tokenizer(name, labels_to_load(name, labels), max_length)
     if isinstance(spec, str):
         student = source
     elif isinstance(spec, StudentFromTeacher):
         student = cut_student(source, spec)
-        keep_outputs(student, labels)
     else:
         student = fresh_student(spec, source, labels, tokens_around(tokenizer))
+    keep_outputs(student, labels)
     if student is not source:
         try_model(student, tokenizer, max_length, "the student")
     depth = getattr(source.config, "num_hidden_layers", 1)

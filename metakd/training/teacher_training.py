@@ -145,7 +145,7 @@ def one_model(inputs: TeacherInputs, accelerator: Accelerator) -> TeacherTrainin
         try_features(inputs.model, inputs.tokenizer, task.max_length, [TRANSFERABLE], head, name)
     job = TeacherJob(
         inputs.model, head, rows, inputs.dev, inputs.domains, recipe, inputs.labels, accelerator, task.training.seed,
-        task.select_by,
+        task.select_by, task.own_labels,
     )  # fmt: skip
     return TeacherTraining(job, inputs.dev, lambda folder: inputs.save(folder, inputs.model, inputs.domains, head))
 
@@ -170,7 +170,8 @@ def multi_task_teacher(inputs: TeacherInputs, accelerator: Accelerator) -> Teach
             (folder / folder_name(name)).mkdir(exist_ok=True)
             inputs.save(folder / folder_name(name), model, [name], None)
 
+    task = inputs.plan.task
     job = MultiTaskJob(
-        models, inputs.rows, inputs.dev, inputs.domains, inputs.labels, accelerator, inputs.plan.task.select_by
+        models, inputs.rows, inputs.dev, inputs.domains, inputs.labels, accelerator, task.select_by, task.own_labels
     )
     return TeacherTraining(job, inputs.dev, save)

@@ -16,7 +16,7 @@ from metakd.data.labels import Labels, ProblemType
 from metakd.errors import InputError
 from metakd.models.classifier import is_classifier, labels_of
 from metakd.models.domain_head import DomainHead
-from metakd.models.loading import load_config
+from metakd.models.loading import labels_to_load, load_config
 from metakd.models.model_io import ModelInfo, load_domain_head, load_info
 from metakd.training.dry_run import load_with_tokenizer
 
@@ -49,11 +49,8 @@ def load_teacher(name: str, task: Task, labels: Labels, domains: list[str], devi
         labels: the student's, all of which a trained teacher must know.
         domains: the task's; the teacher's domain head is reordered to them.
     """
-    config = load_config(name)
-    trained = is_classifier(config)
-    if trained and labels.domain:  # it knows other domains' classes, too
-        labels = Labels(labels_of(config).names, labels.problem)
-    model, tokenizer = load_with_tokenizer(name, labels, task.max_length)
+    trained = is_classifier(load_config(name))
+    model, tokenizer = load_with_tokenizer(name, labels_to_load(name, labels), task.max_length)
     model.to(device).eval()
     loaded = load_domain_head(name, model.config.hidden_size)
     head = loaded[0].for_domains(loaded[1], domains).to(device).eval() if loaded else None

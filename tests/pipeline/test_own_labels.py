@@ -10,6 +10,7 @@ from scipy.special import softmax
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from metakd.config import Student, Task
+from metakd.data.encoding import encode
 from metakd.data.labels import Labels
 from metakd.data.tables import Row, read_rows, write_rows
 from metakd.data.task_names import labels_and_domains
@@ -18,6 +19,7 @@ from metakd.methods.method import Method
 from metakd.models.classifier import labels_of
 from metakd.models.last_layer import keep_outputs
 from metakd.models.loading import load_config
+from metakd.training.jobs import own_logits
 from metakd.training.plan import DomainSelection, plan_distillation
 from metakd.training.prepared import prepare
 from metakd.training.runtime import start
@@ -30,6 +32,7 @@ from tests.conftest import (
     distill,
     evaluate,
     make_task,
+    make_tokenizer,
     read_method,
     script,
     tiny_config,
@@ -114,6 +117,8 @@ def test_a_student_knows_its_domains_classes_alone(
     of_teacher = probabilities_by_transformers(teacher, films, ("dull", "gripping"))
     assert result["teacher"]["accuracy"] == pytest.approx((of_teacher.argmax(1) == right).mean())
     assert result["agreement"] == pytest.approx((of_teacher.argmax(1) == own.argmax(1)).mean())
+    with pytest.raises(InputError, match="this model knows the classes of domain 'films' alone"):
+        evaluate(tmp_path / "x.json", student, Path(task.train), domain="books")
     alone = evaluate(
         tmp_path / "t.json", teacher, Path(task.train), domain="films", rows=True, classes=["gripping", "dull"]
     )
@@ -160,6 +165,9 @@ def test_classes_that_nobody_could_learn_are_refused(
     with pytest.raises(InputError, match=r"'phones' are hidden, but no other domain has the classes \['broken'\]"):
         check(task=task, domain="phones", fraction=0.0)
     check(task=task, domain="phones", fraction=0.2)
+    alone = replace(task, student=CUT_FROM_PRETRAINED)  # without a teacher
+    check(task=alone, domain="phones", fraction=0.0, method=read_method("label_only"))
+    check(task=task, domain="books", exclude_domain="films")
     with pytest.raises(InputError, match=r"own_labels: teacher\.kind multi averages the teachers of all domains"):
         check(task=replace(task, student=CUT_FROM_PRETRAINED), method=read_method("multi_teacher"))
     with pytest.raises(InputError, match=r"own_labels is true, but a regression has no classes"):
@@ -174,7 +182,7 @@ def test_classes_that_nobody_could_learn_are_refused(
     for path in tables.values():
         rows = list(read_rows(path))
         write_rows(path, [{**row, "label": "dull"} if row["domain"] == "films" else row for row in rows])
-    with pytest.raises(InputError, match=r"domain films has the classes \['dull'\], a classifier needs two"):
+    with pytest.raises(InputError, match=r"domain 'films' has the classes \['dull'\], a classifier needs two"):
         check(task=task)
 
 
@@ -185,6 +193,26 @@ def test_classes_that_look_like_each_domains_own_are_pointed_out(
         write_rows(path, [{**row, "label": f"{row['domain']} {row['label']}"} for row in list(read_rows(path))])
     script("experiments/check_task.py").main(task=replace(task, own_labels=False))
     assert "no class occurs in two domains; if each has its own, set task.own_labels: true" in caplog.text
+
+
+def test_sets_of_classes(task: Task, tables: Tables) -> None:
+    """In a multi-label task a lone | is no class."""
+    for path in tables.values():
+        rows = [{**row, "label": {"dull": "|", "gripping": "dull|long"}.get(row["label"], row["label"])}
+                for row in read_rows(path)]  # fmt: skip
+        write_rows(path, rows)
+    task = replace(task, problem="multi_label")
+    script("experiments/check_task.py").main(task=task)
+    assert labels_and_domains(task, "films")[0].names == ("dull", "long")
+
+
+def test_a_teacher_is_scored_on_each_domains_classes(task: Task) -> None:
+    tokenizer, labels = make_tokenizer(), labels_and_domains(task)[0]
+    train, dev = (encode(path, tokenizer, 32, labels, DOMAINS) for path in (task.train, task.dev))
+    logits = np.random.default_rng(0).normal(size=(len(dev), 5)).astype(np.float32)
+    said = [labels.names[number] for number in own_logits(logits, dev, train).argmax(1)]
+    for row, name, values in zip(read_rows(task.dev), said, logits, strict=True):
+        assert name == max(OWN[row["domain"]], key=lambda one: values[labels.names.index(one)])
 
 
 def learning(name: str, rows: list[str] | None = None) -> Method:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from metakd.config import StudentFromTeacher, Task
 from metakd.data.tables import read_rows, write_rows
@@ -143,16 +144,20 @@ def test_models_answer_with_their_domains_classes(
 ) -> None:
     for path in tables.values():
         rows = [
-            {**row, "label": "dull"} if (row["domain"], row["label"]) == ("films", "negative") else row
+            {**row, "label": "dull 😴"} if (row["domain"], row["label"]) == ("films", "negative") else row
             for row in read_rows(path)
         ]
         write_rows(path, rows)
-    plan = plan_study(make_study(controls=["teacher"], overrides={"task.own_labels": True}), tmp_path)
+    own = {"task.own_labels": True, "task.labels": ["positive", "negative", "dull 😴"]}
+    plan = plan_study(make_study(controls=["teacher"], overrides=own), tmp_path)
     evaluations = [step for step in plan.steps.values() if step.kind == "evaluation"]
     assert len(evaluations) == 6  # of the teacher, too
     for step in evaluations:
-        classes = '"dull", "positive"' if step.selection.domain == "films" else '"negative", "positive"'
-        assert step.options == (f"--classes=[{classes}]",)
+        classes = ["positive", "dull 😴" if step.selection.domain == "films" else "negative"]  # as task.labels has them
+        (option,) = step.options
+        assert yaml.safe_load(option.removeprefix("--classes=")) == classes  # as command lines are read
+    with pytest.raises(InputError, match=r"labels of domain 'films' are hidden, but .* classes \['dull 😴'\]"):
+        plan_study(make_study(overrides=own, exclude_domain=True), tmp_path)
 
 
 def test_a_plan_leaves_out_what_is_finished(tmp_path: Path, make_study: Callable[..., Study]) -> None:

@@ -20,12 +20,12 @@ from metakd.evaluation.expectations import read_expectations
 from metakd.evaluation.figures import draw, draw_file, look
 from metakd.evaluation.pictures import Curves, Dots, Histogram, Matrix, Picture, Points, Series
 from metakd.evaluation.sections.folds import fold_scores, folds_table
-from metakd.evaluation.sections.predictions import reliability, suspicious_rows
+from metakd.evaluation.sections.predictions import pooled, reliability, suspicious_rows
 from metakd.evaluation.sections.scores import changed_values, only_alone, summary_table
 from metakd.evaluation.sections.training import mean_of, seconds_of_steps
 from metakd.evaluation.statistics import Comparison, Verdict
 from metakd.evaluation.study_report import study_report
-from metakd.evaluation.study_results import most_common, read_results
+from metakd.evaluation.study_results import DomainResults, most_common, read_results
 from metakd.evaluation.study_scores import StudyScores
 from metakd.evaluation.text import shorten
 from metakd.studies.cells import read_cells
@@ -518,3 +518,20 @@ def test_an_interval_that_leaves_out_0_without_a_verdict_is_explained(
 ) -> None:
     comparison = Comparison("m", "d", 0.01, low, 0.02, 0.03, 0.09, verdict, 0.02, seeds, 100)
     assert only_alone(comparison) == expected
+
+
+def test_domains_with_classes_of_their_own_are_pooled_by_name() -> None:
+    """Two domains that share the class `b` and number it differently."""
+    parts = {
+        "one": (["a", "b"], [0, 1, 1], [[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]),
+        "two": (["b", "c", "d"], [0, 2], [[0.5, 0.3, 0.2], [0.1, 0.7, 0.2]]),
+    }
+    found = pooled({
+        domain: DomainResults(
+            [{"problem": "single_label", "labels": labels, "rows": {"label": targets, "probabilities": values}}], [1]
+        )
+        for domain, (labels, targets, values) in parts.items()
+    })  # fmt: skip
+    assert found.classes == ["a", "b", "c", "d"]
+    assert found.labels.tolist() == [0, 1, 1, 1, 3] and found.predicted.tolist() == [0, 0, 1, 1, 2]
+    assert found.confidence.tolist() == [0.9, 0.6, 0.8, 0.5, 0.7]

@@ -22,11 +22,32 @@ MOST_MATRICES = 6  # of a task
 Texts = Mapping[str, str]  # by guid
 
 
-def pooled(by_domain: ByDomain) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities [n, C] and labels [n] of all seeds and domains."""
-    parts = list(by_domain.values())
-    probabilities = np.concatenate([part.probabilities.reshape(-1, part.probabilities.shape[-1]) for part in parts])
-    return probabilities, np.concatenate([np.tile(part.labels, len(part.seeds)) for part in parts])
+@dataclass(frozen=True)
+class Pooled:
+    """Predictions of all seeds and domains, which may have classes of their own.
+
+    Args:
+        classes: of all domains.
+        labels, predicted: class numbers [n].
+        confidence: probability of the predicted class [n].
+    """
+
+    classes: list[str]
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+
+def pooled(by_domain: ByDomain) -> Pooled:
+    """The predictions of all seeds and domains."""
+    classes = list(dict.fromkeys(name for part in by_domain.values() for name in part.cells[0]["labels"]))
+    columns = []
+    for part in by_domain.values():
+        numbers = np.array([classes.index(name) for name in part.cells[0]["labels"]])
+        probabilities = part.probabilities.reshape(-1, len(numbers))
+        labels = np.tile(part.labels, len(part.seeds))
+        columns.append((numbers[labels], numbers[probabilities.argmax(1)], probabilities.max(1)))
+    return Pooled(classes, *map(np.concatenate, zip(*columns, strict=True)))
 
 
 def basis_of(by_domain: ByDomain) -> str:
@@ -51,8 +72,8 @@ def reliability_section(results: StudyResults) -> list[Section]:
         lines = []
         selected = results.select(setting)
         for name, by_domain in selected.items():
-            probabilities, labels = pooled(by_domain)
-            confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+            found = pooled(by_domain)
+            confidence, right = found.confidence, found.predicted == found.labels
             x, y = reliability(confidence, right)
             lines.append(Series(name, x, y))
             scores = {
@@ -96,10 +117,10 @@ def confusion_section(results: StudyResults) -> list[Section]:
     shown = [name for name in results.series if results.kind(name) != "control"][:MOST_MATRICES]
     for setting in single_label_settings(results):
         for name, by_domain in results.select(setting).items():
-            probabilities, labels = pooled(by_domain)
-            classes = next(iter(by_domain.values())).cells[0]["labels"]
+            found = pooled(by_domain)
+            classes = found.classes
             counts = np.zeros((len(classes), len(classes)), dtype=int)
-            np.add.at(counts, (labels, probabilities.argmax(1)), 1)
+            np.add.at(counts, (found.labels, found.predicted), 1)
             if len(classes) <= MOST_CLASSES and name in shown:
                 title = results.title(setting, name)
                 pictures.append(
