@@ -58,15 +58,16 @@ def main(
     hidden.check_domains(known)
     classes = {role: {name: class_names(task, counts) for name, counts in by.items()} for role, by in found.items()}
     if task.own_labels:
-        check_own_labels(task, classes, chosen)
+        check_own_labels(task, labels, classes, chosen)
         hides = hidden.exclude_domain or (hidden.domain if hidden.fraction == 0 else "")
         if hides in chosen and (method is None or method.teacher.kind != "none"):
             require_known_elsewhere(hides, classes["train"])
+        labels = labels.of_domain(chosen[0], classes["train"][chosen[0]])  # of the student that is tried
     else:
         note_own_labels(classes["train"])
     if method is not None:
         check_unlabelled(task, method, known)
-        check_models(task, method, labels_and_domains(task, chosen[0])[0], known)
+        check_models(task, method, labels, known)
     for name, value in {"TRAIN": task.train, "TEST": task.test}.items():
         print(f"{name}={shlex.quote(value)}")
     print_array("DOMAINS", chosen)
@@ -107,15 +108,18 @@ def check_tables(
     return found
 
 
-def check_own_labels(task: Task, classes: dict[str, dict[str, set[str]]], chosen: Sequence[str]) -> None:
+def check_own_labels(
+    task: Task, labels: Labels, classes: dict[str, dict[str, set[str]]], chosen: Sequence[str]
+) -> None:
     """Refuse classes of a chosen domain that its student could not know.
 
     Args:
+        labels: the task's.
         classes: of "train", "dev" and "test" by domain.
     """
     for name in chosen:
         known = classes["train"][name]
-        Labels(tuple(sorted(known)), task.problem, name).require_classes()
+        labels.of_domain(name, known).require_classes()
         for role in ("dev", "test"):
             if lacking := sorted(classes[role].get(name, set()) - known):
                 raise InputError(

@@ -76,8 +76,7 @@ def main(
         values = labels.probabilities(logits)
         result["rows"] = prediction_rows(encoded.guids, encoded.labels, values, labels.problem)
     if teacher is not None:
-        reference = load_trained_classifier(teacher, max_length, accelerator, cpu_tuning)
-        reference = reference.answering(labels)
+        reference = load_trained_classifier(teacher, max_length, accelerator, cpu_tuning).answering(labels)
         _, teacher_logits, scores = evaluate(reference, table, domains, domain, accelerator)
         result["teacher"] = {**scores, **model_facts(teacher)}
         teacher_logits = teacher_logits[:, label_order(reference.labels.names, labels, str(teacher))]

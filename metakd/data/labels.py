@@ -43,6 +43,10 @@ class Labels:
     problem: ProblemType = "single_label"
     domain: str = ""
 
+    def of_domain(self, domain: str, found: Container[str]) -> Labels:
+        """The classes of a domain that has its own: those of these names that are found in it."""
+        return Labels(tuple(name for name in self.names if name in found), self.problem, domain)
+
     def require_classes(self) -> None:
         """Raise InputError where there is nothing to tell apart: a classifier of one class learns nothing."""
         if self.problem == "single_label" and len(self.names) < 2:

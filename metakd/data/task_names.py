@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from metakd.config import Task
 from metakd.data.labels import Labels
@@ -10,22 +10,23 @@ from metakd.data.tables import label_and_domain_names
 from metakd.errors import InputError, name_list
 
 
-def labels_and_domains(task: Task, domain: str = "") -> tuple[Labels, list[str]]:
+def labels_and_domains(
+    task: Task, domain: str = "", names_of: Callable[..., tuple[list[str], list[str]]] = label_and_domain_names
+) -> tuple[Labels, list[str]]:
     """The classes of a task's models, none if no row has a label, and the names of its domains.
 
     Args:
         domain: whose model it is, which has that domain's classes alone if the task's domains have classes of their
             own; "" for a model of all domains.
+        names_of: reads the names of a table, perhaps from a cache.
 
     Raises:
         TableError: see `metakd.data.tables.read_rows`.
     """
     own = domain if task.own_labels else ""
-    found, domains = label_and_domain_names(task.train, task.problem, own)
-    names = task.labels or found
-    if own:
-        names = [name for name in names if name in found]
-    return Labels(tuple(names), task.problem, own), task.domains or domains
+    found, domains = names_of(task.train, task.problem, own)
+    labels = Labels(tuple(task.labels or found), task.problem)
+    return labels.of_domain(own, found) if own else labels, task.domains or domains
 
 
 def require_known_elsewhere(domain: str, classes: Mapping[str, Collection[str]]) -> None:

@@ -88,8 +88,9 @@ def load_classifier(name: str, labels: Labels) -> PreTrainedModel:
 
 def labels_to_load(name: str, labels: Labels) -> Labels:
     """The labels to load a model by: all that a trained classifier knows, where one domain's are kept of it."""
-    config = load_config(name)
-    return Labels(labels_of(config).names, labels.problem) if labels.domain and is_classifier(config) else labels
+    if not labels.domain or not is_classifier(config := load_config(name)):
+        return labels
+    return Labels(labels_of(config).names, labels.problem)
 
 
 def load_encoder(name: str) -> PreTrainedModel:

@@ -98,8 +98,9 @@ def info_fault(content: Any) -> str | None:
     """Why the content of an info file is not that of a `ModelInfo`; None if it is."""
     if not isinstance(content, dict):
         return "it holds no mapping"
-    types: dict[str, type] = {"domains": list, "max_length": int, "recipe": dict, "starts_from": str, "notes": list}
-    types["own_labels_of"] = str
+    types: dict[str, type] = {
+        "domains": list, "max_length": int, "recipe": dict, "starts_from": str, "notes": list, "own_labels_of": str,
+    }  # fmt: skip
     for name, kind in types.items():
         if name not in content and name in ("domains", "max_length"):
             return f"{name} is missing"

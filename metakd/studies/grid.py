@@ -10,7 +10,7 @@ from typing import Any
 
 from metakd.config import Student, Task
 from metakd.data.tables import label_and_domain_names
-from metakd.data.task_names import require_known_elsewhere
+from metakd.data.task_names import labels_and_domains, require_known_elsewhere
 from metakd.errors import InputError, nearest
 from metakd.manifests import content_hash, to_jsonable
 from metakd.methods.method import Method
@@ -71,8 +71,7 @@ class TaskPlanner:
         self.task, self.options = read_settings("task", Task, file, self.study.task_changes(seed, student))
         self.task.require("train", "dev", "test")
         self.name, self.student = Path(file).stem, student_text(self.task.student)
-        labels, domains = source.names_of(self.task.train, self.task.problem)
-        self.labels, self.domains = self.task.labels or labels, self.task.domains or domains
+        _, self.domains = labels_and_domains(self.task, names_of=source.names_of)
         for domain in self.study.domains or []:
             if domain not in self.domains:
                 hint = nearest(domain, self.domains)
@@ -154,10 +153,7 @@ class TaskPlanner:
 
     def classes(self, domain: str) -> list[str]:
         """The classes that a domain's models answer with."""
-        if not self.task.own_labels:
-            return self.labels
-        found = self.source.names_of(self.task.train, self.task.problem, domain)[0]
-        return [name for name in self.labels if name in found]
+        return list(labels_and_domains(self.task, domain, self.source.names_of)[0].names)
 
     def add_cell(self, planned: PlannedCell) -> None:
         """Add a cell; controls and teachers come again with every student."""

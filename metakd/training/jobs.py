@@ -27,10 +27,17 @@ from metakd.weighting.row_weights import batch_means, teacher_weights
 
 def own_logits(logits: np.ndarray, dev: EncodedRows, train: EncodedRows) -> np.ndarray:
     """Logits of dev rows [n, C], -inf for the classes that no training row of the row's domain has."""
-    classes = train.labels if train.labels.ndim == 2 else np.eye(logits.shape[1])[train.labels]
+    several = train.labels.ndim == 2
+    rows, classes = np.nonzero(train.labels) if several else (np.arange(len(train)), train.labels)
     known = np.zeros((1 + max(train.domains.max(), dev.domains.max()), logits.shape[1]), dtype=bool)
-    np.logical_or.at(known, train.domains, classes > 0)
+    known[train.domains[rows], classes] = True
     return np.where(known[dev.domains], logits, -np.inf)
+
+
+def dev_predictions(job: TeacherJob | MultiTaskJob, model: PreTrainedModel, dev: EncodedRows, title: str) -> np.ndarray:
+    """What a teacher in training predicts for dev rows, see `Labels.predicted`."""
+    logits = predict_logits(model, dev, job.accelerator, title)
+    return job.labels.predicted(own_logits(logits, dev, job.rows) if job.own_labels else logits)
 
 
 class TeacherJob(TrainingJob):
@@ -90,8 +97,7 @@ class TeacherJob(TrainingJob):
     def score(self) -> dict[str, float] | None:
         if not len(self.dev):
             return None
-        logits = predict_logits(self.teacher, self.dev, self.accelerator, "dev")
-        predictions = self.labels.predicted(own_logits(logits, self.dev, self.rows) if self.own_labels else logits)
+        predictions = dev_predictions(self, self.teacher, self.dev, "dev")
         by_domain = headline_by_domain(
             predictions, self.dev.labels, self.dev.domains, self.domains, self.labels.problem, self.select_by
         )
@@ -161,8 +167,7 @@ class MultiTaskJob(TrainingJob):
         for k, (name, model) in enumerate(zip(self.domains, self.models, strict=True)):
             dev = self.dev.of_domain(k)
             if len(dev):
-                logits = predict_logits(model, dev, self.accelerator, f"dev {name}")
-                predictions = self.labels.predicted(own_logits(logits, dev, self.rows) if self.own_labels else logits)
+                predictions = dev_predictions(self, model, dev, f"dev {name}")
                 by_domain[name] = headline(predictions, dev.labels, self.labels.problem, self.select_by)
         return {"score": float(np.mean(list(by_domain.values()))), **by_domain}
 
