@@ -17,11 +17,12 @@ import tempfile
 import threading
 import warnings
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, get_args
 
 from jsonargparse import ActionConfigFile
 
@@ -83,7 +84,11 @@ def options(main: Callable[..., None]) -> dict[str, Any]:
     """The arguments of `main` from the command line. Scripts that make steps also have --verify."""
     parser = SettingsParser(exit_on_error=False, description=(inspect.getdoc(main) or "").partition("\n\n")[0])
     parser.add_argument("--config", action=ActionConfigFile, help="YAML file with options.")
-    added = parser.add_function_arguments(main, as_group=False, as_positional=False, sub_configs=True)
+    hints = type_hints(main)
+    named = named_settings(hints, sys.argv[1:])
+    added = parser.add_function_arguments(main, as_group=False, as_positional=False, sub_configs=True, skip=set(named))
+    for name, kind in named.items():
+        parser.add_argument(f"--{name}", type=kind)
     makes_steps = "remake" in added
     if makes_steps:
         text = "compare the hashes of a finished output's files too, not their sizes alone"
@@ -91,10 +96,19 @@ def options(main: Callable[..., None]) -> dict[str, Any]:
     values = parser.instantiate(parser.parse_args())
     steps.VERIFY = makes_steps and values.pop("verify")
     values.pop("config", None)
-    hints = type_hints(main)
     for name, value in values.items():
         check_value(hints[name], value, name)
     return dict(values.items())
+
+
+def named_settings(hints: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, type]:
+    """Optional tasks and methods that the arguments name; with null among its types, a part would not take null."""
+    words = {re.split(r"[.=]", argument.removeprefix("--"))[0] for argument in arguments if argument.startswith("--")}
+    kinds = {
+        name: [kind for kind in get_args(hint) if isinstance(kind, type) and is_dataclass(kind)]
+        for name, hint in hints.items()
+    }
+    return {name: found[0] for name, found in kinds.items() if found and name in words}
 
 
 @contextmanager

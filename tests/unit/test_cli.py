@@ -24,9 +24,11 @@ class Settings:
 
     Args:
         epochs: how often each row is seen.
+        share: of the rows that are seen.
     """
 
     epochs: int = 1
+    share: float | None = 0.5
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -75,6 +77,36 @@ def test_options_reach_main(call: Call) -> None:
     assert Path("out.txt").read_text() == "3 mix"
     assert call("--task", "task.yaml", "--task.epochs", "5", "--out", "other.txt") == (0, "")
     assert Path("other.txt").read_text() == "5 meta"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        ([], "None"),
+        (["--task", "task.yaml"], "3 0.5"),
+        (["--task", "task.yaml", "--task.share", "null"], "3 None"),
+        (["--task", "task.yaml", "--task.share=null", "--task.epochs=4"], "4 None"),
+        (["--task.share", "0.1"], "1 0.1"),
+        (["--config", "config.yaml"], "2 None"),
+        (["--config", "config.yaml", "--task.epochs", "4"], "4 None"),
+    ],
+)
+def test_settings_that_may_be_left_out_can_be_changed_like_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    printed: str,
+) -> None:
+    def main(task: Settings | None = None) -> None:
+        print(task and f"{task.epochs} {task.share}")
+
+    monkeypatch.chdir(tmp_path)
+    Path("task.yaml").write_text("epochs: 3\n")
+    Path("config.yaml").write_text("task: {epochs: 2, share: null}\n")
+    monkeypatch.setattr("sys.argv", ["script.py", *arguments])
+    run(main)
+    assert capsys.readouterr().out == f"{printed}\n"
 
 
 @pytest.mark.parametrize(
