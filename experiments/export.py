@@ -33,7 +33,8 @@ def main(
 
     Args:
         model: folder of a classifier of one class per row.
-        table: labelled rows that it was not trained on: the dev table.
+        table: labelled rows that it was not trained on: the dev table. Of a model that knows one domain's classes
+            alone, the rows of that domain count.
         out: folder of the files.
         formats: any of onnx, onnx-int8, onnx-int8-static (its activations are calibrated on rows of the table),
             separated by commas.
@@ -62,12 +63,12 @@ def main(
     labels, tokens = classifier.labels, classifier.model.config.vocab_size
     if labels.problem != "single_label":
         raise InputError(f"{model} is a {labels.problem} model; only one class per row can be compared")
-    domains = domain_names(table)
-    rows = classifier.encode(table, domains)
+    domains = domain_names(table, labels.domain)
+    rows = classifier.encode(table, domains, labels.domain)
     logits = predict_logits(classifier.model, rows, accelerator)
     if trim is not None:
         classifier = with_tokens_of(classifier, trim, accelerator)
-        rows = classifier.encode(table, domains)
+        rows = classifier.encode(table, domains, labels.domain)
     reference = Reference(rows, logits, max_loss)
     with step.workspace() as folder:
         if folder is None:

@@ -55,7 +55,8 @@ def main(
     from metakd.export.sessions import load_onnx
 
     exported = load_onnx(files[0])
-    rows = exported.encode(table, domain_names(table))
+    domain = exported.labels.domain
+    rows = exported.encode(table, domain_names(table, domain), domain)
     logits = read_logits(model / EXPECTED, exported.labels, rows.guids[:], np.ones(len(rows), dtype=bool))
     reference = Reference(rows, logits, facts["max_loss"] if max_loss is None else max_loss)
     for place, machine in (("exported", facts["machine"]), ("here", machine_info("torch", "onnx", "onnxruntime"))):

@@ -6,11 +6,11 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from itertools import zip_longest
 from os.path import isfile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_loader
@@ -103,9 +103,10 @@ class SettingsParser(ArgumentParser):
         self.settings_files: dict[str, str] = {}  # by option
 
     def parse_args(self, args: Sequence[str] | None = None, *others: Any, **options: Any) -> Namespace:
-        self.settings_files = named_files(sys.argv[1:] if args is None else args)
+        args = sys.argv[1:] if args is None else args
+        self.settings_files = named_files(args)
         try:
-            config = super().parse_args(args, *others, **options)
+            config = super().parse_args(self.with_whole_kinds(args), *others, **options)
         except UnicodeError as error:
             files = [file for file in self.settings_files.values() if not is_utf8(file)]
             raise InputError(f"{', '.join(files)}: {error}; save it as text in UTF-8") from None
@@ -113,6 +114,31 @@ class SettingsParser(ArgumentParser):
             if option in config and config[option] is None:
                 raise InputError(f"{file} is empty; write the settings, or leave --{option} out")
         return config
+
+    def with_whole_kinds(self, arguments: Sequence[str]) -> list[str]:
+        """The arguments, with a text before each mapping for a value of several kinds, e.g. a student.
+
+        jsonargparse would merge the mapping, or a part of it, with that of the file, and of two kinds make a third.
+
+        Raises:
+            InputError: an option for a part of such a value.
+        """
+        result = []
+        for word, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+            option, equals, value = word.partition("=")
+            whole, _, part = option.rpartition(".")
+            if part != "help" and self._has_kinds(whole):
+                raise InputError(
+                    f"{option}: there are several kinds of {whole}; give it as a whole, {{key: value, ...}}"
+                )
+            if self._has_kinds(option) and (value if equals else following).lstrip().startswith("{"):
+                result.append(f"{option}=-")
+            result.append(word)
+        return result
+
+    def _has_kinds(self, option: str) -> bool:
+        hint = getattr(self._option_string_actions.get(option), "_typehint", None)
+        return sum(is_dataclass(kind) for kind in get_args(hint)) > 1
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         message = re.sub(r"\n *Given value( type)?: .*Namespace.*", "", message)  # nobody can read it

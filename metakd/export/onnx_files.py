@@ -21,7 +21,7 @@ from metakd.models.views import compute_views
 from metakd.training.dry_run import example_rows
 from metakd.training.inference import LoadedClassifier
 
-LABELS, MAX_LENGTH, PROBLEM = "labels", "max_length", "problem"  # what the file says of itself
+DOMAIN, LABELS, MAX_LENGTH, PROBLEM = "domain", "labels", "max_length", "problem"  # what the file says of itself
 MISSING = "is not installed; run: pip install -r requirements-export.txt"
 
 
@@ -83,6 +83,7 @@ def write_onnx(classifier: LoadedClassifier, file: Path) -> None:
     facts = {
         LABELS: json.dumps(list(classifier.labels.names)),
         PROBLEM: classifier.labels.problem,
+        DOMAIN: classifier.labels.domain,
         MAX_LENGTH: str(classifier.max_length),
     }
     for name, value in facts.items():

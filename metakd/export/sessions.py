@@ -18,7 +18,7 @@ from metakd.data.encoding import Batch, EncodedRows
 from metakd.data.labels import Labels
 from metakd.data.logits_files import prediction_columns
 from metakd.errors import InputError
-from metakd.export.onnx_files import LABELS, MAX_LENGTH, PROBLEM, require_export_packages
+from metakd.export.onnx_files import DOMAIN, LABELS, MAX_LENGTH, PROBLEM, require_export_packages
 from metakd.models.loading import load_tokenizer
 from metakd.models.model_files import explaining
 from metakd.training.inference import Classifier, LoadedClassifier, load_trained_classifier, require_room
@@ -94,7 +94,8 @@ def load_onnx(file: Path, threads: int = 1) -> OnnxClassifier:
         )
         facts = session.get_modelmeta().custom_metadata_map
     try:
-        labels, max_length = Labels(tuple(json.loads(facts[LABELS])), facts[PROBLEM]), int(facts[MAX_LENGTH])
+        labels = Labels(tuple(json.loads(facts[LABELS])), facts[PROBLEM], facts.get(DOMAIN, ""))
+        max_length = int(facts[MAX_LENGTH])
     except (KeyError, ValueError, TypeError):
         raise InputError(f"{file} does not say its labels and length; write it with export.py") from None
     return OnnxClassifier(load_tokenizer(str(file.parent)), labels, max_length, OnnxNetwork(session, str(file)))

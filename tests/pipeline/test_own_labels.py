@@ -15,6 +15,8 @@ from metakd.data.labels import Labels
 from metakd.data.tables import Row, read_rows, write_rows
 from metakd.data.task_names import labels_and_domains
 from metakd.errors import InputError
+from metakd.export.sessions import load_onnx
+from metakd.manifests import read_json
 from metakd.methods.method import Method
 from metakd.models.classifier import labels_of
 from metakd.models.last_layer import keep_outputs
@@ -123,6 +125,17 @@ def test_a_student_knows_its_domains_classes_alone(
         tmp_path / "t.json", teacher, Path(task.train), domain="films", rows=True, classes=["gripping", "dull"]
     )
     np.testing.assert_allclose(alone["rows"]["probabilities"], of_teacher[:, ::-1], atol=2e-3)
+
+
+def test_a_student_is_exported_with_the_rows_of_its_domain(tmp_path: Path, task: Task) -> None:
+    task = replace(task, student=CUT_FROM_PRETRAINED)
+    student = distill(tmp_path / "s", task, read_method("label_only"), domain="films")
+    out, table = tmp_path / "exported", Path(task.dev)
+    script("experiments/export.py").main(model=student, table=table, out=out, formats="onnx")
+    assert load_onnx(out / "model.onnx").labels == Labels(("dull", "gripping"), domain="films")
+    films = [row["domain"] for row in read_rows(table)].count("films")
+    assert read_json(out / "export.json")["rows"] == films > 0
+    script("experiments/verify_export.py").main(model=out, table=table)
 
 
 def test_a_student_sees_the_teachers_logits_of_its_classes(tmp_path: Path, task: Task, teacher: Path) -> None:

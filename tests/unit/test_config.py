@@ -66,6 +66,16 @@ def test_a_documented_student_can_be_written_in_a_file_and_on_the_command_line(t
     assert read_yaml(task_file, Task, "--file.student", "a/folder").student == "a/folder"
 
 
+@pytest.mark.parametrize("text", DOCUMENTED)
+@pytest.mark.parametrize("before", DOCUMENTED)
+def test_a_student_of_the_command_line_replaces_that_of_the_file(before: str, text: str, task_file: Path) -> None:
+    task_file.write_text(f"{task_file.read_text()}student: {before}\n")
+    assert read_yaml(task_file, Task, "--file.student", text).student == DOCUMENTED[text]
+    assert read_yaml(task_file, Task, f"--file.student={text}").student == DOCUMENTED[text]
+    with pytest.raises(InputError, match=r"--file.student.layers: there are several kinds of --file.student; give it"):
+        read_yaml(task_file, Task, "--file.student.layers=2")
+
+
 @pytest.mark.parametrize(
     ("lines", "key"),
     [("student: s\nmax_lenght: 9", "max_lenght"), ("student: s\ntraining: {epoch: 1}", "epoch"),
