@@ -26,10 +26,11 @@ name=$(basename "${TASK%.yaml}")
 [[ $TASK == *.yaml ]] || TASK=experiments/tasks/$TASK.yaml
 [[ -f $TASK ]] || { echo "error: no task file $TASK" >&2; exit 2; }
 grep -Eq "^problem: *['\"]?translation" "$TASK" && exec experiments/run_translation.sh
-export TASK RUN=${RUN:-runs/$name} METHOD=${METHOD:-experiments/methods/recommended.yaml} NPROC=${NPROC:-1}
+export NPROC=${NPROC:-1}
 cores=$(getconf _NPROCESSORS_ONLN)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores / NPROC > 0 ? cores / NPROC : 1))}
 source experiments/settings.sh
+export TASK RUN METHOD
 
 step "tables"
 tables=runs/$name/tables

@@ -14,7 +14,7 @@ source experiments/settings.sh
 export FRACTION=${2:-1} NEW_DOMAIN=true
 export TASK RUN STUDENT=${STUDENT:-}
 place=$RUN/new_domain/$FRACTION
-evaluations=""
+evaluations="" student=""
 for name in new_domain few_labels_only; do # in this order: the second one's default student is set when its turn comes
     export METHOD=experiments/methods/$name.yaml METHOD_FOLDER=$place/$name
     [[ $name == few_labels_only ]] && STUDENT=${STUDENT:-"{layers: 3, of: pretrained}"}
@@ -22,8 +22,10 @@ for name in new_domain few_labels_only; do # in this order: the second one's def
     experiments/run_method.sh "$1"
     source experiments/settings.sh # now with this METHOD
     plan --domain="$1" --fraction "$FRACTION"
+    student=${student:-${STUDENTS[0]}} # the first one's
     evaluations+="${EVALUATIONS[0]:+,${EVALUATIONS[0]}}"
     [[ $FRACTION == 0 || ${LABELS[0]} == 0 ]] && break # no student from the labels alone
 done
-[[ -z $evaluations ]] && exit 0
-python experiments/methods_report.py --evaluations "${evaluations#,}" --out "$place/report-$(basename "${EVALUATIONS[0]}" .json).md"
+[[ -z $evaluations ]] ||
+    python experiments/methods_report.py --evaluations "${evaluations#,}" --out "$place/report-$(basename "${EVALUATIONS[0]}" .json).md"
+printf '\nStudent: %s (a plain Hugging Face classifier)\n' "$student"

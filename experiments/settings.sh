@@ -1,12 +1,13 @@
 # Sourced by the scripts of this folder: settings from the environment, and the plan of a method.
-#   TASK       task file                                       METHOD         method file
-#   RUN        run folder                                      METHOD_FOLDER  what belongs to the method, default RUN/METHOD
+#   TASK       task file, or its name in experiments/tasks/     METHOD         method file
+#   RUN        run folder, default runs/<task>                  METHOD_FOLDER  what belongs to the method, default RUN/METHOD
 #   NPROC      processes                                       OVERRIDES      options, e.g. "--task.training.seed 2"
 #   STUDENT    student, default that of the task file  REMAKE=1       make anew what other code made
 #   VERIFY=1   compare the hashes of finished outputs' files
-TASK=${TASK:-experiments/tasks/review_snippets.yaml}
+TASK=${TASK:-review_snippets}
+[[ $TASK == *.yaml ]] || TASK=experiments/tasks/$TASK.yaml
 METHOD=${METHOD:-experiments/methods/recommended.yaml}
-RUN=${RUN:-runs/review_snippets}
+RUN=${RUN:-runs/$(basename "${TASK%.yaml}")}
 METHOD_NAME=$(basename "${METHOD%.yaml}")
 METHOD_FOLDER=${METHOD_FOLDER:-$RUN/$METHOD_NAME}
 read -ra overrides <<<"${OVERRIDES:-}"

@@ -69,6 +69,21 @@ def read_json(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (None, "experiments/tasks/review_snippets.yaml runs/review_snippets"),
+        ("mnli", "experiments/tasks/mnli.yaml runs/mnli"),
+        ("my tasks/shop.yaml", "my tasks/shop.yaml runs/shop"),
+    ],
+)
+def test_each_task_has_its_own_run_folder(task: str | None, expected: str) -> None:
+    """One run folder for two tasks would have the second one's teacher in the place of the first one's."""
+    environment = {"PATH": os.environ["PATH"], **({"TASK": task} if task else {})}
+    command = ["bash", "-c", 'source experiments/settings.sh; echo "$TASK $RUN"']
+    assert subprocess.check_output(command, cwd=ROOT, env=environment, text=True).strip() == expected
+
+
 @needs_environment
 def test_two_methods_in_one_run(tmp_path: Path, shell: Shell) -> None:
     run, metakd = tmp_path / "run", write_method(tmp_path, "metakd")
@@ -185,6 +200,7 @@ def test_a_new_domain_that_has_no_row_but_for_training(tmp_path: Path, tables: T
     options = f"{NEW_DOMAIN_BUDGET} --task.unlabelled {tmp_path / 'texts.tsv'}"
     out = shell("experiments/new_domain.sh", "phones", STUDENT="{layers: 2, of: pretrained}", OVERRIDES=options)
     folder = tmp_path / "run/new_domain/1"
+    assert f"\nStudent: {folder}/new_domain/students/phones (a plain" in out
     for name in ("new_domain", "few_labels_only"):
         assert f"the student lies in {folder}/{name}/students/phones" in out
         assert (folder / name / "students/phones/model.safetensors").is_file()
