@@ -12,7 +12,7 @@ import pytest
 
 from metakd.data.pieces import pieces
 from metakd.data.splits import normalised
-from metakd.data.tables import UNLABELLED, Row, TableError, read_rows, write_rows
+from metakd.data.tables import TRAINING, UNLABELLED, Row, TableError, read_rows, write_rows
 from metakd.errors import InputError
 from tests.conftest import SHARED, script
 
@@ -229,3 +229,54 @@ def test_text_from_elsewhere_that_is_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no text in these files"):
         other.main(texts=[tmp_path / "empty.txt"], out=tmp_path / "other.tsv")
     assert not (tmp_path / "other.tsv").exists()
+
+
+def labelled(number: int, domain: str, label: str, text: str = "") -> Row:
+    text = text or f"text {domain} {number}"
+    return {"guid": f"{domain}-{number}", "text_a": text, "text_b": "", "label": label, "domain": domain}
+
+
+def test_one_table_becomes_three(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [labelled(i, domain, "ab"[i % 4 == 0]) for i in range(40) for domain in ("books", "films")]
+    rows += [labelled(i, "films", "", f"Text  books {i - 100}") for i in range(100, 140)]  # texts of books, no label
+    rows += [labelled(i, "books", "a", f"text films {i - 200}") for i in range(200, 210)]  # texts of films, two labels
+    rows += [labelled(i, "shop", "ab"[i % 2]) for i in range(5)]
+    write_rows(tmp_path / "all.csv", rows)
+    options = {"table": tmp_path / "all.csv", "out": tmp_path / "t", "dev": 0.1, "test": 0.2, "train_only": ["shop"]}
+    script("data_prep/split_table.py").main(**options)
+    tables = {name: list(read_rows(tmp_path / f"t/{name}.tsv", required=TRAINING)) for name in ("train", "dev", "test")}
+    assert sizes(tables, "shop") == (5, 0, 0)
+    found = Counter((name, row["domain"], row["label"]) for name, part in tables.items() for row in part)
+    assert [found[name, "films", "b"] for name in tables] == [7, 1, 2]
+    assert sum(found[name, "books", "a"] for name in tables) == 40 and all(row["label"] for row in tables["test"])
+    texts = {name: {normalised(row["text_a"]) for row in part} for name, part in tables.items()}
+    assert not texts["train"] & (texts["dev"] | texts["test"]) and not texts["dev"] & texts["test"]
+    by_guid = {row["guid"]: row for row in rows}
+    assert all(row == by_guid[row["guid"]] for part in tables.values() for row in part)
+    lost = {row["guid"] for row in rows} - {row["guid"] for part in tables.values() for row in part}
+    held_out = texts["dev"] | texts["test"]
+    assert lost == {row["guid"] for row in rows if not row["label"] and normalised(row["text_a"]) in held_out}
+    assert len(lost) > 0 and f"{len(lost)} rows with a text of dev or test are left out of train" in caplog.text
+
+
+def test_numbers_are_dealt_like_one_class(tmp_path: Path) -> None:
+    write_rows(tmp_path / "all.tsv", [labelled(i, "books", f"{i / 7}") for i in range(50)])
+    script("data_prep/split_table.py").main(table=tmp_path / "all.tsv", out=tmp_path / "t", problem="regression")
+    assert sizes(read_tables(tmp_path / "t"), "books") == (40, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dev": 0.0}, r"--dev is 0.0 and --test 0.1; each must be above 0"),
+        ({"dev": 0.5, "test": 0.5}, r"both together below 1"),
+        ({"train_only": ["film"]}, r"--train_only: 'film' is not among \['books', 'films'\]; did you mean 'films'\?"),
+        ({}, r"domain 'films' has too few rows .* keep it in train by --train_only '\[films\]'"),
+    ],
+)
+def test_a_table_that_cannot_be_dealt_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    rows = [labelled(i, "books", "a") for i in range(20)] + [labelled(i, "films", "a") for i in range(2)]
+    write_rows(tmp_path / "all.tsv", rows)
+    with pytest.raises(InputError, match=message):
+        script("data_prep/split_table.py").main(table=tmp_path / "all.tsv", out=tmp_path / "t", **options)
+    assert not (tmp_path / "t").exists()
